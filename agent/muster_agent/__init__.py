@@ -1,0 +1,1 @@
+"""The agent: runs signed models on one device and reports what they see."""

@@ -1,0 +1,1 @@
+"""The controller: registry, fleet, rollouts, drift and the dashboard."""

@@ -1,0 +1,1 @@
+"""What the controller remembers: tables, transactions, files, migrations."""

@@ -1,0 +1,242 @@
+"""Every table. Rows live only in ``store``; the rest of the controller sees domain values.
+
+Times are integer Unix milliseconds (UTC). JSON columns hold small documents that are only read whole.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, Column, Index, LargeBinary
+from sqlmodel import Field, SQLModel
+
+
+class Device(SQLModel, table=True):
+    """An enrolled machine."""
+
+    id: str = Field(primary_key=True)
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    hardware: str = ""
+    agent: str = ""
+    runtimes: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    isolation: str = ""
+    time_zone: str = "UTC"
+    memory_bytes: int = 0
+    disk_free_bytes: int = 0
+    enrolled_at: int
+    certificate_serial: str
+    certificate_expires: int
+    revoked_at: int | None = None
+    last_seen: int | None = Field(default=None, index=True)
+    outbox_waiting: int = 0
+    outbox_merged: int = 0
+    outbox_dropped: int = 0
+    desired_held: int = 0  # newest desired sequence the device says it holds
+
+
+class EnrolmentToken(SQLModel, table=True):
+    """A one-time token; only its hash is kept."""
+
+    digest: str = Field(primary_key=True)
+    device: str = Field(index=True)
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: int
+    expires_at: int
+    used_at: int | None = None
+
+
+class Version(SQLModel, table=True):
+    """A released version: its manifest exactly as it was signed."""
+
+    digest: str = Field(primary_key=True)
+    model: str = Field(index=True)
+    version: str
+    release: int
+    baseline: str = Field(index=True)  # SHA-256 of the baseline file
+    document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    published_at: int
+    withdrawn_at: int | None = None
+
+    __table_args__ = (Index("version_name", "model", "version", unique=True),)
+
+
+class Assignment(SQLModel, table=True):
+    """The version that one device should run of one model, and who decided so."""
+
+    device: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    digest: str = Field(index=True)
+    rollout: int | None = Field(default=None, index=True)
+    since: int
+    stop: bool = False
+
+
+class DesiredState(SQLModel, table=True):
+    """The newest signed desired state of one device."""
+
+    device: str = Field(primary_key=True)
+    sequence: int
+    envelope: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    content: str  # SHA-256 of what it says apart from sequence and times: tells whether a new one is needed
+    issued_at: int
+    expires_at: int
+    sent_at: int | None = Field(default=None, index=True)
+
+
+class Running(SQLModel, table=True):
+    """What one device last reported for one model."""
+
+    device: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    current: str | None = Field(default=None, index=True)
+    previous: str | None = None
+    target: str | None = None
+    phase: str = "idle"
+    reason: str | None = None
+    detail: str = ""
+    tries: int = 0
+    stopped: bool = False
+    at: int
+
+
+class Run(SQLModel, table=True):
+    """Which device ran which version from when to when: one row per change of the current version."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    device: str = Field(index=True)
+    model: str
+    digest: str = Field(index=True)
+    since: int
+    until: int | None = None
+
+
+class Received(SQLModel, table=True):
+    """Identity of every outboxed message that is stored, so that a repeat changes nothing."""
+
+    device: str = Field(primary_key=True)
+    epoch: int = Field(primary_key=True)
+    sequence: int = Field(primary_key=True)
+
+
+class Watermark(SQLModel, table=True):
+    """Up to which sequence everything of a device's epoch is stored without a gap."""
+
+    device: str = Field(primary_key=True)
+    epoch: int = Field(primary_key=True)
+    upto: int
+
+
+class EventRecord(SQLModel, table=True):
+    """An event of a device or of the controller itself (``device`` empty)."""
+
+    __tablename__ = "event"
+    id: int | None = Field(default=None, primary_key=True)
+    device: str = Field(index=True)
+    at: int = Field(index=True)
+    kind: str
+    model: str = ""
+    digest: str = ""
+    reason: str | None = None
+    detail: str = ""
+
+
+class WindowRecord(SQLModel, table=True):
+    """One window of one device, still encoded."""
+
+    __tablename__ = "window"
+    id: int | None = Field(default=None, primary_key=True)  # ingest order: what drift has judged up to
+    device: str
+    model: str
+    digest: str
+    baseline: str
+    start: int
+    end: int
+    rows: int
+    calls: int
+    errors: int
+    latency: list[int] = Field(sa_column=Column(JSON, nullable=False))
+    sketch: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    parts: int = 1
+
+    __table_args__ = (
+        Index("window_model_end", "model", "end"),
+        Index("window_device_end", "device", "model", "end"),
+    )
+
+
+class Refusal(SQLModel, table=True):
+    """Bytes that were refused at ingest, counted per device and reason; the bytes are not kept."""
+
+    device: str = Field(primary_key=True)
+    reason: str = Field(primary_key=True)
+    count: int
+    last_at: int
+    last_detail: str = ""
+
+
+class RolloutRecord(SQLModel, table=True):
+    """A rollout: its plan as it was given, its state as the domain last left it."""
+
+    __tablename__ = "rollout"
+    id: int | None = Field(default=None, primary_key=True)
+    model: str = Field(index=True)
+    digest: str
+    previous: str | None = None
+    phase: str = Field(index=True)
+    plan: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    state: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    created_at: int
+    created_by: str
+    updated_at: int
+
+
+class EvidenceRecord(SQLModel, table=True):
+    """What a rollout saw when it judged, and its verdict."""
+
+    __tablename__ = "evidence"
+    id: int | None = Field(default=None, primary_key=True)
+    rollout: int = Field(index=True)
+    at: int
+    stage: int
+    verdict: str
+    content: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class DriftState(SQLModel, table=True):
+    """The state of all drift signals of one model on one baseline, as the domain last left it."""
+
+    model: str = Field(primary_key=True)
+    baseline: str = Field(primary_key=True)
+    upto: int  # id of the newest window that is in the state
+    state: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    updated_at: int
+
+
+class Alarm(SQLModel, table=True):
+    """A drift signal that crossed its bound."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    model: str = Field(index=True)
+    baseline: str
+    kind: str
+    level: str  # device, group, fleet
+    subject: str  # device id, ``label=value``, or ``all``
+    feature: str
+    state: str = Field(index=True)  # pending, firing, resolved
+    since: int
+    fired_at: int | None = None
+    resolved_at: int | None = None
+    effect: float
+    unit: str = ""
+    evidence: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class AuditEntry(SQLModel, table=True):
+    """Who did what, and why."""
+
+    __tablename__ = "audit"
+    id: int | None = Field(default=None, primary_key=True)
+    at: int = Field(index=True)
+    actor: str
+    action: str
+    subject: str
+    reason: str = ""
+    detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))

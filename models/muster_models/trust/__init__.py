@@ -1,0 +1,1 @@
+"""Trust: what was signed, by whom, and whether it may still be used."""

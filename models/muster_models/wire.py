@@ -1,0 +1,272 @@
+"""Every message between agent and controller, as one tagged union.
+
+Uplink messages are MessagePack. Those that travel through the outbox carry ``(device, epoch, sequence)``,
+which names them for ever, so a repeat changes nothing. Desired state is JSON inside a signed envelope
+(see ``trust.director``). Pure: no clock, no socket.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster_models.errors import MessageError, Reason
+from muster_models.manifest import ModelName, Sha256, VersionName
+
+T = TypeVar("T")
+
+FORMAT: Literal[1] = 1
+MAX_BYTES = 256 * 1024
+Seconds = Annotated[float, Meta(ge=0, lt=2**40)]
+Number = Annotated[int, Meta(ge=0, le=2**53)]  # what every reader holds exactly
+DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
+Detail = Annotated[str, Meta(max_length=600)]
+
+
+class Phase(StrEnum):
+    """Where a device is on the way to its desired version."""
+
+    IDLE = "idle"  # nothing to do: the current version is the desired one
+    ASSIGNED = "assigned"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    STAGED = "staged"
+    ACTIVATING = "activating"
+    PROBATION = "probation"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+
+
+class SlotReport(Struct, frozen=True, array_like=True):
+    """An installed version, by re-hashing its files."""
+
+    manifest: Sha256
+    version: VersionName
+
+
+class ModelReport(Struct, frozen=True):
+    """What one device really runs of one model.
+
+    Attributes:
+        target: The version the device last worked towards; its outcome is ``phase`` and ``reason``.
+        tries: Activations tried of a candidate that is on trial.
+        stopped: The model answers with its fallback by order.
+    """
+
+    model: ModelName
+    phase: Phase
+    current: SlotReport | None = None
+    previous: SlotReport | None = None
+    target: Sha256 | None = None
+    reason: Reason | None = None
+    detail: Detail = ""
+    tries: int = 0
+    stopped: bool = False
+
+
+class OutboxStatus(Struct, frozen=True):
+    """How full the outbox is and what it lost.
+
+    Attributes:
+        merged: Windows that were merged into another since the outbox was made.
+        dropped: Messages that were dropped.
+    """
+
+    epoch: Number
+    last: Number
+    waiting: Number
+    bytes: Number
+    merged: Number = 0
+    dropped: Number = 0
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """Sent after each connect and now and then: who I am and which desired state I hold."""
+
+    device: DeviceId
+    desired: Number  # sequence of the newest desired state that was accepted; 0 for none
+    agent: str
+    runtimes: dict[str, str]
+    hardware: str
+    memory_bytes: Number
+    disk_free_bytes: Number
+    time_zone: str
+    isolation: str
+    models: tuple[ModelReport, ...]
+    outbox: OutboxStatus
+    format: Literal[1] = FORMAT
+
+
+class Report(Struct, frozen=True, tag="report"):
+    """State of every model on the device; sent on each change and as a heartbeat."""
+
+    device: DeviceId
+    epoch: Number
+    sequence: Number
+    at: Seconds
+    models: tuple[ModelReport, ...]
+    format: Literal[1] = FORMAT
+
+
+class Window(Struct, frozen=True, tag="window"):
+    """The sketch of one version on one device over one period.
+
+    Attributes:
+        start, end: Unix seconds; windows of a device do not overlap per model.
+        calls: Predictions asked for, failed ones included; ``rows`` of the sketch counts what was sampled.
+        errors: Calls that failed.
+        latency: Counts per bin of ``LATENCY_EDGES_MS``; one entry more than there are edges.
+        sketch: Bytes of ``sketch.codec``; may be empty when no row was sampled.
+        parts: How many windows were merged into this one.
+    """
+
+    device: DeviceId
+    epoch: Number
+    sequence: Number
+    model: ModelName
+    manifest: Sha256
+    baseline: Sha256
+    start: Seconds
+    end: Seconds
+    calls: Number
+    errors: Number
+    latency: tuple[Number, ...]
+    sketch: bytes
+    parts: Number = 1
+    format: Literal[1] = FORMAT
+
+
+class Event(Struct, frozen=True, tag="event"):
+    """Something that happened once and must never be lost: a refusal, an activation, a crash."""
+
+    device: DeviceId
+    epoch: Number
+    sequence: Number
+    at: Seconds
+    kind: Literal[
+        "refused", "installed", "activated", "committed", "rolled-back", "failed", "crashed", "dropped"
+    ]
+    model: str = ""
+    manifest: str = ""
+    reason: Reason | None = None
+    detail: Detail = ""
+    format: Literal[1] = FORMAT
+
+
+class Stored(Struct, frozen=True, tag="stored"):
+    """Everything of ``epoch`` up to and including ``upto`` is in the database: the device may forget it."""
+
+    epoch: Number
+    upto: Number
+    format: Literal[1] = FORMAT
+
+
+LATENCY_EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+
+Outboxed = Report | Window | Event
+Uplink = Hello | Report | Window | Event
+
+
+class Reporting(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a device reports.
+
+    Attributes:
+        window_seconds: Length of a window, aligned to the wall clock.
+        sample: Share of rows that are sketched, 0..1.
+        heartbeat_seconds: Time between reports when nothing changes.
+    """
+
+    window_seconds: Annotated[float, Meta(ge=0.5, le=86_400)] = 300.0
+    sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    heartbeat_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+
+
+class DesiredModel(Struct, frozen=True, forbid_unknown_fields=True):
+    """The version one device should run of one model.
+
+    Attributes:
+        manifest: SHA-256 of the manifest, which must be listed for ``model@version``.
+        settings: Values for settings that the manifest declares.
+        stop: Answer with the declared fallback instead of the model.
+        probation_seconds: How long a new version must run without failing before it is committed.
+    """
+
+    model: ModelName
+    version: VersionName
+    manifest: Sha256
+    settings: dict[str, float] = {}
+    stop: bool = False
+    probation_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+
+
+class Desired(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one device should run and how it should report; signed by the director key.
+
+    Attributes:
+        sequence: Grows with every change for this device; decides which of two is newer.
+        issued, expires: Unix seconds.
+    """
+
+    device: DeviceId
+    sequence: Number
+    issued: Seconds
+    expires: Seconds
+    models: tuple[DesiredModel, ...]
+    reporting: Reporting = Reporting()
+    format: Literal[1] = FORMAT
+
+
+_encoder = msgspec.msgpack.Encoder()
+_uplink: msgspec.msgpack.Decoder[Uplink] = msgspec.msgpack.Decoder(Uplink)
+_stored = msgspec.msgpack.Decoder(Stored)
+_desired = msgspec.json.Decoder(Desired)
+
+
+def encode(message: Uplink | Stored) -> bytes:
+    """Return the bytes of a message for MQTT."""
+    return _encoder.encode(message)
+
+
+def decode_uplink(payload: bytes) -> Uplink:
+    """Parse what a device sent.
+
+    Raises:
+        MessageError: Too large, not MessagePack, or not of a known form.
+    """
+    return _decode(_uplink, payload)
+
+
+def decode_stored(payload: bytes) -> Stored:
+    """Parse a watermark.
+
+    Raises:
+        MessageError: Too large, not MessagePack, or not a watermark.
+    """
+    return _decode(_stored, payload)
+
+
+def encode_desired(desired: Desired) -> bytes:
+    """Return the canonical bytes that the director signs."""
+    return msgspec.json.encode(desired, order="sorted")
+
+
+def decode_desired(payload: bytes) -> Desired:
+    """Parse the payload of a *verified* director envelope.
+
+    Raises:
+        MessageError: Not the expected form; unknown fields are refused.
+    """
+    return _decode(_desired, payload)
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T]", payload: bytes) -> T:
+    if len(payload) > MAX_BYTES:
+        raise MessageError(f"a message has at most {MAX_BYTES} bytes, got {len(payload)}", Reason.TOO_LARGE)
+    try:
+        return decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"message: {error}") from error
