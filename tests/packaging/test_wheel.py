@@ -1,4 +1,4 @@
-"""What a device installs: the built wheel and the agent's pinned dependencies, nothing of the controller's."""
+"""What a device installs: the built wheel and what requirements/agent.txt pins, nothing of the controller."""
 
 import json
 import os
