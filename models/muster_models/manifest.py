@@ -18,9 +18,14 @@ MODEL_PATTERN = r"^[a-z0-9][a-z0-9-]{1,62}$"
 VERSION_PATTERN = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9a-z.-]{1,32})?$"
 FILE_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$"
 
-ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN)]
-VersionName = Annotated[str, Meta(pattern=VERSION_PATTERN)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+def _whole(pattern: str) -> str:
+    return pattern.removesuffix("$") + r"\Z"  # "$" would also accept a line break behind the end
+
+
+ModelName = Annotated[str, Meta(pattern=_whole(MODEL_PATTERN))]
+VersionName = Annotated[str, Meta(pattern=_whole(VERSION_PATTERN))]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Count = Annotated[int, Meta(ge=1)]
 RuntimeKind = Literal["onnx", "tflite"]
@@ -36,7 +41,7 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
         length: Bytes.
     """
 
-    name: Annotated[str, Meta(pattern=FILE_PATTERN)]
+    name: Annotated[str, Meta(pattern=_whole(FILE_PATTERN))]
     role: FileRole
     sha256: Sha256
     length: Annotated[int, Meta(ge=0)]
@@ -52,7 +57,7 @@ class TensorSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: Name
-    dtype: Annotated[str, Meta(pattern=r"^[a-z0-9]{2,12}$")]
+    dtype: Annotated[str, Meta(pattern=r"^[a-z0-9]{2,12}\Z")]
     shape: tuple[Annotated[int, Meta(ge=0)] | None, ...]
 
 
@@ -167,7 +172,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     prediction: ClassOutput | ValueOutput
     files: tuple[FileEntry, ...]
     hardware: tuple[Name, ...] = ()
-    min_agent: Annotated[str, Meta(pattern=VERSION_PATTERN)] = "0.1.0"
+    min_agent: Annotated[str, Meta(pattern=_whole(VERSION_PATTERN))] = "0.1.0"
     budget: Budget = Budget()
     settings: tuple[Setting, ...] = ()
     metrics: dict[Name, float] = {}

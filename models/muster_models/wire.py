@@ -20,7 +20,7 @@ FORMAT: Literal[1] = 1
 MAX_BYTES = 256 * 1024
 Seconds = Annotated[float, Meta(ge=0, lt=2**40)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]  # what every reader holds exactly
-DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}\Z")]
 Detail = Annotated[str, Meta(max_length=600)]
 
 
@@ -74,6 +74,8 @@ class OutboxStatus(Struct, frozen=True):
     Attributes:
         merged: Windows that were merged into another since the outbox was made.
         dropped: Messages that were dropped.
+        first: Sequence of the oldest message that is still held, ``last + 1`` when there is none; the
+            controller need not wait for what lies before it. 0 when it is not said.
     """
 
     epoch: Number
@@ -82,6 +84,7 @@ class OutboxStatus(Struct, frozen=True):
     bytes: Number
     merged: Number = 0
     dropped: Number = 0
+    first: Number = 0
 
 
 class Hello(Struct, frozen=True, tag="hello"):
@@ -157,6 +160,14 @@ class Event(Struct, frozen=True, tag="event"):
     format: Literal[1] = FORMAT
 
 
+class Name(Struct, frozen=True):
+    """What names an outboxed message for ever, whatever else it says."""
+
+    device: DeviceId
+    epoch: Number
+    sequence: Number
+
+
 class Stored(Struct, frozen=True, tag="stored"):
     """Everything of ``epoch`` up to and including ``upto`` is in the database: the device may forget it."""
 
@@ -222,6 +233,7 @@ class Desired(Struct, frozen=True, forbid_unknown_fields=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _uplink: msgspec.msgpack.Decoder[Uplink] = msgspec.msgpack.Decoder(Uplink)
+_name = msgspec.msgpack.Decoder(Name)
 _stored = msgspec.msgpack.Decoder(Stored)
 _desired = msgspec.json.Decoder(Desired)
 
@@ -238,6 +250,14 @@ def decode_uplink(payload: bytes) -> Uplink:
         MessageError: Too large, not MessagePack, or not of a known form.
     """
     return _decode(_uplink, payload)
+
+
+def read_name(payload: bytes) -> Name | None:
+    """Return the name of an outboxed message that cannot be decoded; None when it has none either."""
+    try:
+        return _decode(_name, payload)
+    except MessageError:
+        return None
 
 
 def decode_stored(payload: bytes) -> Stored:
