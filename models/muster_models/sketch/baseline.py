@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from muster_models.errors import SketchError
 from muster_models.sketch.features import Column
@@ -61,9 +61,12 @@ class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
         """Reference rows."""
         return sum(self.counts)
 
-    def edge_array(self) -> NDArray[np.float64]:
-        """Return the edges as an array."""
-        return _edge_array(self.edges)
+    def edge_array(self, dtype: DTypeLike = np.float64) -> NDArray[np.floating]:
+        """Return the edges as an array for comparing values of ``dtype`` (32- or 64-bit floats).
+
+        A 32-bit value lies below an edge exactly when it lies below the first 32-bit number from the edge on.
+        """
+        return _edge_array(self.edges) if dtype == np.float64 else _narrow_edge_array(self.edges)
 
     def probabilities(self) -> NDArray[np.float64]:
         """Return the reference probability of each bin, smoothed so that none is zero (half a row each)."""
@@ -114,6 +117,16 @@ def _digest(baseline: Baseline) -> str:
 @functools.lru_cache(maxsize=1024)
 def _edge_array(edges: tuple[float, ...]) -> NDArray[np.float64]:
     array = np.asarray(edges, dtype=np.float64)
+    array.flags.writeable = False
+    return array
+
+
+@functools.lru_cache(maxsize=1024)
+def _narrow_edge_array(edges: tuple[float, ...]) -> NDArray[np.float32]:
+    exact = _edge_array(edges)
+    with np.errstate(over="ignore"):  # beyond the largest 32-bit number lies only infinity
+        array = exact.astype(np.float32)
+        array = np.where(array < exact, np.nextafter(array, np.float32(np.inf)), array)
     array.flags.writeable = False
     return array
 
@@ -218,8 +231,8 @@ def _measure(
         kind=kind,
         edges=tuple(edges.tolist()),
         counts=tuple(counts.tolist()),
-        mean=float(finite.mean()) if len(finite) else 0.0,
-        sd=float(finite.std()) if len(finite) else 0.0,
+        mean=_mean(finite),
+        sd=_deviation(finite),
         lag=_lag(finite),
         unit=unit,
     )
@@ -235,17 +248,40 @@ def anchored_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     atoms = distinct[repeats > 1]
     low, high = distinct[0], distinct[-1]
     # A constant reference has no scale of its own: its size is the natural unit.
-    scale = float(finite.std()) or abs(float(low)) or 1.0
-    steps = scale * TAIL_FACTOR ** np.arange(TAILS) / TAIL_FACTOR
-    after_high = np.nextafter(high, np.inf)
-    edges = np.concatenate(
-        [low - steps, distinct, np.nextafter(atoms, np.inf), [after_high], after_high + steps]
-    )
+    scale = _deviation(finite) or abs(float(low)) or 1.0
+    with np.errstate(over="ignore"):  # beyond the largest number there is no edge
+        steps = scale * TAIL_FACTOR ** np.arange(TAILS) / TAIL_FACTOR
+        after_high = np.nextafter(high, np.inf)
+        edges = np.concatenate(
+            [low - steps, distinct, np.nextafter(atoms, np.inf), [after_high], after_high + steps]
+        )
     return np.unique(edges[np.isfinite(edges)])
 
 
-def _lag(finite: NDArray[np.float64]) -> float:
-    if len(finite) < 3 or float(finite.std()) == 0:  # noqa: PLR2004 - two pairs at least
+def _units(finite: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return values divided by a power of two, below one, so that sums and squares of any floats stay finite."""
+    exponent = int(np.frexp(np.abs(finite).max())[1])
+    return np.ldexp(finite, -exponent), exponent
+
+
+def _mean(finite: NDArray[np.float64]) -> float:
+    if len(finite) == 0:
         return 0.0
-    centred = finite - finite.mean()
-    return float((centred[1:] * centred[:-1]).sum() / (centred * centred).sum())
+    units, exponent = _units(finite)
+    return float(np.ldexp(units.mean(), exponent))
+
+
+def _deviation(finite: NDArray[np.float64]) -> float:
+    if len(finite) == 0:
+        return 0.0
+    units, exponent = _units(finite)
+    return float(np.ldexp(units.std(), exponent))
+
+
+def _lag(finite: NDArray[np.float64]) -> float:
+    if len(finite) < 3:  # noqa: PLR2004 - two pairs at least
+        return 0.0
+    units, _ = _units(finite)
+    centred = units - units.mean()
+    squares = float((centred * centred).sum())
+    return float((centred[1:] * centred[:-1]).sum()) / squares if squares else 0.0

@@ -1,7 +1,7 @@
 """A sketch as bytes: about 30 bytes per column at 1,000 rows, moments included.
 
 Layout: format byte, mode byte, rows as a varint, four half-precision numbers per column that has moments,
-then the counts of all columns. Counts are whichever is shorter of
+then the counts of each column, but for one that the number of rows implies. Counts are the shorter of
 
 - ``RICE``: what differs from the baseline's expectation, zigzagged and Rice coded, with one parameter for
   bins where rows are expected and one for bins where none are;
@@ -40,8 +40,9 @@ def encode(sketch: Sketch, baseline: Baseline) -> bytes:
         raise SketchError(f"expected a sketch of baseline {baseline.digest[:12]}, got {sketch.baseline[:12]}")
     if sketch.rows >= MAX_ROWS:
         raise SketchError(f"a sketch holds fewer than {MAX_ROWS} rows, got {sketch.rows}")
-    counts = np.concatenate(sketch.counts) if sketch.counts else np.zeros(0, dtype=np.int64)
-    expected = _expected(sketch.rows, baseline)
+    told = _told(baseline)
+    counts = np.concatenate((np.zeros(0, dtype=np.int64), *sketch.counts))[told]
+    expected = _expected(sketch.rows, baseline)[told]
     rice = _encode_rice(_zigzag(counts - expected), expected > 0)
     plain = _deflate(_encode_varints(counts))
     mode, body = (RICE, rice) if len(rice) <= len(plain) else (DEFLATE, plain)
@@ -64,25 +65,35 @@ def decode(data: bytes, baseline: Baseline) -> Sketch:
         raise SketchError(f"a sketch holds fewer than {MAX_ROWS} rows, got {rows}")
     width = 4 * _HALF.itemsize * sum(_has_moments(column) for column in baseline.columns)
     body = data[at + width :]
-    total = sum(column.bins for column in baseline.columns)
+    told = _told(baseline)
     if len(data) < at + width:
         raise SketchError(f"expected {width} bytes of moments, got {len(data) - at}")
+    flat = np.zeros(len(told), dtype=np.int64)
     if data[1] == RICE:
-        expected = _expected(rows, baseline)
-        flat = _unzigzag(_decode_rice(body, expected > 0)) + expected
+        expected = _expected(rows, baseline)[told]
+        flat[told] = _unzigzag(_decode_rice(body, expected > 0)) + expected
     else:
-        flat = _decode_varints(_inflate(body, total * _VARINT_BYTES), total)
+        length = int(told.sum())
+        flat[told] = _decode_varints(_inflate(body, length * _VARINT_BYTES), length)
     counts = _split(flat, rows, baseline)
     halves = np.frombuffer(data[at : at + width], dtype=_HALF).astype(np.float64)
     return Sketch(baseline.digest, rows, counts, _decode_moments(halves, counts, baseline))
+
+
+def _told(baseline: Baseline) -> NDArray[np.bool_]:
+    """Return which counts are sent: all but the largest expected one of each column, which the rows imply."""
+    parts = [np.arange(column.bins) != np.argmax(column.counts) for column in baseline.columns]
+    return np.concatenate((np.zeros(0, dtype=bool), *parts))
 
 
 def _split(flat: NDArray[np.int64], rows: int, baseline: Baseline) -> tuple[NDArray[np.int64], ...]:
     ends = np.cumsum([column.bins for column in baseline.columns])[:-1]
     counts = tuple(np.split(flat, ends)) if baseline.columns else ()
     for column, held in zip(baseline.columns, counts, strict=True):
-        if held.min() < 0 or held.max() > rows or held.sum() != rows:
+        # Each first, so that the sum of what garbage holds cannot wrap around.
+        if held.min() < 0 or held.max() > rows or held.sum() > rows:
             raise SketchError(f"{column.name!r}: counts must be non-negative and add up to {rows} rows")
+        held[np.argmax(column.counts)] = rows - held.sum()
     return counts
 
 
@@ -248,7 +259,7 @@ def _decode_column_moments(
     return Moments(
         rows,
         column.mean + mean * scale,
-        rows * (sd * scale) ** 2,
+        rows * (sd * scale) * (sd * scale),  # a power of a large float is an error, a product is infinite
         column.mean + low * scale,
         column.mean + high * scale,
     )

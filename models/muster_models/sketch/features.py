@@ -39,10 +39,11 @@ def extract(
     *,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating]:
     """Return one row per prediction and one column per entry of ``column_kinds``.
 
-    The first axis of every tensor is the batch.
+    The first axis of every tensor is the batch. Rows are 32-bit floats where no tensor is wider: they cost half
+    as much to sketch; a baseline is made from the same rows, so repeated values stay repeated.
 
     Raises:
         SketchError: A tensor is missing, has no batch axis, or a column lies outside its row.
@@ -52,7 +53,14 @@ def extract(
     lengths = {len(column) for column in columns}
     if len(lengths) > 1:
         raise SketchError(f"all tensors of a call must have one batch length, got {sorted(lengths)}")
-    return np.column_stack(columns) if columns else np.zeros((0, 0))
+    rows = np.column_stack(columns) if columns else np.zeros((0, 0))
+    narrow = all(_is_narrow(tensor) for tensor in (*inputs.values(), *outputs.values()))
+    return rows.astype(np.float32) if narrow else rows
+
+
+def _is_narrow(tensor: Array) -> bool:
+    """Tell whether 32-bit floats hold every value of a tensor exactly."""
+    return bool(np.can_cast(tensor.dtype, np.float32))
 
 
 def _feature(feature: FeatureSpec, inputs: Mapping[str, Array]) -> NDArray[np.float64]:

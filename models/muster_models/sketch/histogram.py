@@ -13,7 +13,7 @@ def count_values(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDA
     return count_sorted(np.sort(values), edges)
 
 
-def count_sorted(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+def count_sorted(values: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArray[np.int64]:
     """Count values that are already sorted (NaN last, as numpy sorts them)."""
     present = len(values)
     if present and np.isnan(values[-1]):
