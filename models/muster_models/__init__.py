@@ -2,5 +2,7 @@
 
 from importlib.metadata import version
 
+from muster_models import environment
+
 __version__ = version("muster-fleet")
-__all__ = ["__version__"]
+__all__ = ["__version__", "environment"]
