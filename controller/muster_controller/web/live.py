@@ -1,0 +1,63 @@
+"""Telling open pages that something changed: one WebSocket per page, at most one word a second.
+
+The page then fetches itself again: there is one way to render anything, and one check of who sees it.
+"""
+
+import asyncio
+from urllib.parse import urlsplit
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from muster_controller.store.engine import Changes
+from muster_controller.web.session import COOKIE, Sessions
+
+PERIOD_SECONDS = 1.0
+UNAUTHORISED = 4401  # what app.js takes as "go to the login page"
+
+
+class Live:
+    """Watches the database once for all open pages, and not at all while there is none."""
+
+    def __init__(self, changes: Changes, sessions: Sessions) -> None:
+        self._changes = changes
+        self._sessions = sessions
+        self._pages: set[WebSocket] = set()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def serve(self, socket: WebSocket, now: float) -> None:
+        """Serve one page until it closes."""
+        await socket.accept()
+        if not (_same_origin(socket) and self._sessions.is_valid(socket.cookies.get(COOKIE, ""), now)):
+            await socket.close(UNAUTHORISED)
+            return
+        self._pages.add(socket)
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+        try:
+            while True:
+                await socket.receive_text()
+        except WebSocketDisconnect:
+            self._pages.discard(socket)
+
+    async def _watch(self) -> None:
+        known = self._changes.number()
+        while self._pages:
+            await asyncio.sleep(PERIOD_SECONDS)
+            number = self._changes.number()
+            if number != known:
+                known = number
+                for page in tuple(self._pages):
+                    await self._tell(page)
+        self._watcher = None
+
+    async def _tell(self, page: WebSocket) -> None:
+        try:
+            await page.send_text("changed")
+        except (WebSocketDisconnect, RuntimeError):
+            # It went away between two looks; ``serve`` may hear of that later.
+            self._pages.discard(page)
+
+
+def _same_origin(socket: WebSocket) -> bool:
+    """Tell whether the page that opens the socket is ours: browsers apply no other rule to WebSockets."""
+    return urlsplit(socket.headers.get("origin", "")).netloc == socket.headers.get("host")

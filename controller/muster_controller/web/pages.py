@@ -1,0 +1,168 @@
+"""Pages to look at: one function per page, each over one service function."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse
+
+from muster_controller.service import devices, drift, history, overview, rollouts, versions
+from muster_controller.service.context import Context
+from muster_controller.service.devices import DeviceQuery
+from muster_controller.service.drift import DriftQuery
+from muster_controller.store.views.alarms import AlarmFilter
+from muster_controller.store.views.devices import State
+from muster_controller.store.views.history import AuditFilter, EventFilter
+from muster_controller.store.views.rollouts import RolloutFilter
+from muster_controller.web.plan_form import PlanForm
+from muster_controller.web.view import Renderer
+from muster_models.errors import MusterError
+
+Cursor = str | None
+
+
+class Pages:
+    """Every page that changes nothing."""
+
+    def __init__(self, context: Context, renderer: Renderer) -> None:
+        self._context = context
+        self._renderer = renderer
+        self.router = APIRouter(dependencies=[Depends(renderer.require_session)])
+        for path, page in (
+            ("/", self.overview),
+            ("/devices", self.devices),
+            ("/devices/{device}", self.device),
+            ("/cohort-count", self.cohort_count),
+            ("/models", self.models),
+            ("/models/{model}", self.model),
+            ("/models/{model}/drift", self.drift),
+            ("/versions/{digest}", self.version),
+            ("/rollouts", self.rollouts),
+            ("/rollouts/new", self.new_rollout),
+            ("/rollouts/{number}", self.rollout),
+            ("/alarms", self.alarms),
+            ("/alarms/{number}", self.alarm),
+            ("/events", self.events),
+            ("/audit", self.audit),
+        ):
+            self.router.add_api_route(path, page, response_class=HTMLResponse, response_model=None)
+
+    def overview(self, request: Request) -> HTMLResponse:
+        """What needs attention first, then how the fleet is."""
+        view = overview.show_overview(self._context)
+        return self._renderer.page(request, "overview.html", section="/", view=view)
+
+    def devices(
+        self,
+        request: Request,
+        q: str | None = None,
+        state: State | None = None,
+        where: str | None = None,
+        cursor: Cursor = None,
+    ) -> HTMLResponse:
+        """Devices, with their states as filters."""
+        query = DeviceQuery(text=q or None, state=state, where=where or None)
+        page = devices.list_devices(self._context, query, cursor=cursor)
+        return self._renderer.page(
+            request,
+            "devices.html",
+            section="/devices",
+            query=query,
+            page=page,
+            states=devices.count_states(self._context),
+        )
+
+    def device(self, request: Request, device: str) -> HTMLResponse:
+        """One device: what it should run, what it runs, what happened."""
+        detail = devices.show_device(self._context, device)
+        return self._renderer.page(request, "device.html", section="/devices", detail=detail)
+
+    def cohort_count(self, where: str = "all") -> PlainTextResponse:
+        """How many devices a selector names, while it is being typed."""
+        try:
+            cohort = devices.show_cohort(self._context, where or "all")
+        except MusterError as error:
+            return PlainTextResponse(str(error))
+        return PlainTextResponse(f"{len(cohort.devices)} of {cohort.enrolled} devices")
+
+    def models(self, request: Request) -> HTMLResponse:
+        """Every model."""
+        found = versions.list_models(self._context)
+        return self._renderer.page(request, "models.html", section="/models", models=found)
+
+    def model(self, request: Request, model: str) -> HTMLResponse:
+        """One model with its versions."""
+        detail = versions.show_model(self._context, model)
+        return self._renderer.page(request, "model.html", section="/models", detail=detail)
+
+    def version(self, request: Request, digest: str) -> HTMLResponse:
+        """One version: what was signed, what it was measured at, who ran it."""
+        detail = versions.show_version(self._context, digest)
+        return self._renderer.page(request, "version.html", section="/models", detail=detail)
+
+    def drift(
+        self, request: Request, model: str, subject: str = "all", feature: str | None = None
+    ) -> HTMLResponse:
+        """What a model sees, against its baseline."""
+        view = drift.show_drift(self._context, model, DriftQuery(subject=subject))
+        # What moved most is what one came to see.
+        worst = max(view.features, key=lambda found: found.psi, default=None)
+        chosen = next((found for found in view.features if found.name == feature), worst)
+        return self._renderer.page(request, "drift.html", section="/models", view=view, chosen=chosen)
+
+    def rollouts(self, request: Request, cursor: Cursor = None) -> HTMLResponse:
+        """Every rollout, newest first."""
+        page = rollouts.list_rollouts(self._context, RolloutFilter(), cursor=cursor)
+        return self._renderer.page(request, "rollouts.html", section="/rollouts", page=page)
+
+    def new_rollout(
+        self, request: Request, version: Annotated[str, Query(max_length=200)] = ""
+    ) -> HTMLResponse:
+        """The form of a plan."""
+        cohort = devices.show_cohort(self._context, "all")
+        return self._renderer.page(
+            request,
+            "rollout_new.html",
+            section="/rollouts",
+            versions=versions.list_versions(self._context).items,
+            form=PlanForm(version=version),
+            cohort=f"{len(cohort.devices)} of {cohort.enrolled} devices",
+            problem="",
+        )
+
+    def rollout(self, request: Request, number: int) -> HTMLResponse:
+        """One rollout: stages, denominators, gates, devices."""
+        return self._renderer.page(
+            request,
+            "rollout.html",
+            section="/rollouts",
+            detail=rollouts.show_rollout(self._context, number),
+            devices=rollouts.list_rollout_devices(self._context, number),
+        )
+
+    def alarms(self, request: Request, state: str | None = None, cursor: Cursor = None) -> HTMLResponse:
+        """Alarms, newest first."""
+        wanted = AlarmFilter(state=state)
+        page = history.list_alarms(self._context, wanted, cursor=cursor)
+        return self._renderer.page(request, "alarms.html", section="/alarms", page=page, wanted=wanted)
+
+    def alarm(self, request: Request, number: int) -> HTMLResponse:
+        """One alarm with its evidence."""
+        found = history.show_alarm(self._context, number)
+        return self._renderer.page(request, "alarm.html", section="/alarms", alarm=found)
+
+    def events(self, request: Request, kind: str | None = None, cursor: Cursor = None) -> HTMLResponse:
+        """Events of devices and of the controller, and what ingest refused."""
+        wanted = EventFilter(kind=kind)
+        return self._renderer.page(
+            request,
+            "events.html",
+            section="/events",
+            page=history.list_events(self._context, wanted, cursor=cursor),
+            refusals=history.list_refusals(self._context),
+            wanted=wanted,
+        )
+
+    def audit(self, request: Request, cursor: Cursor = None) -> HTMLResponse:
+        """Who did what, and why."""
+        page = history.list_audit(self._context, AuditFilter(), cursor=cursor)
+        return self._renderer.page(request, "audit.html", section="/audit", page=page)

@@ -1,0 +1,92 @@
+// Live pages without a framework: the server renders, one WebSocket per page says that something changed, the page is
+// fetched again, and elements marked data-live are replaced by id. What a person is typing in is never replaced.
+
+const pill = document.querySelector(".pill");
+let socket = null;
+let delay = 500; // milliseconds; grows while the server is away
+
+function show(state, text) {
+  if (pill) {
+    pill.dataset.state = state;
+    pill.textContent = text;
+  }
+}
+
+async function refresh() {
+  const answer = await fetch(location.href);
+  if (!answer.ok || answer.redirected) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(old.id);
+    if (next && next.outerHTML !== old.outerHTML && !old.contains(document.activeElement)) {
+      old.replaceWith(document.importNode(next, true));
+    }
+  }
+}
+
+function connect() {
+  if (document.hidden || socket || !document.querySelector("[data-live]")) return;
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  socket = new WebSocket(`${scheme}://${location.host}/live`);
+  socket.onopen = () => {
+    delay = 500;
+    show("live", "live");
+  };
+  socket.onmessage = refresh;
+  socket.onclose = (closed) => {
+    socket = null;
+    if (closed.code === 4401) location.assign("/login");
+    else if (!document.hidden) {
+      show("lost", "reconnecting");
+      setTimeout(connect, delay);
+      delay = Math.min(delay * 2, 10000);
+    }
+  };
+}
+
+// A hidden tab costs the server nothing.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden && socket) socket.close();
+  else connect();
+});
+
+// The theme: the system's, or what was chosen here.
+const chosen = localStorage.getItem("theme");
+if (chosen) document.documentElement.dataset.theme = chosen;
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-toggle-theme], [data-open], [data-close]");
+  if (!button) return;
+  if ("toggleTheme" in button.dataset) {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+    document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", document.documentElement.dataset.theme);
+  } else if (button.dataset.open) {
+    document.getElementById(button.dataset.open).showModal();
+  } else {
+    button.closest("dialog").close();
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName);
+  const search = document.querySelector("input[type=search]");
+  if (event.key === "/" && !typing && search) {
+    event.preventDefault();
+    search.focus();
+  }
+});
+
+// A cohort is counted while its selector is typed.
+let timer = 0;
+document.addEventListener("input", (event) => {
+  const target = event.target.closest("[data-count]");
+  if (!target) return;
+  clearTimeout(timer);
+  timer = setTimeout(async () => {
+    const answer = await fetch(`/cohort-count?where=${encodeURIComponent(target.value)}`);
+    document.getElementById(target.dataset.count).textContent = await answer.text();
+  }, 250);
+});
+
+connect();
