@@ -179,7 +179,7 @@ def _check_column(column: ColumnBaseline) -> None:
     if min(column.counts) < 0 or sum(column.counts) <= 0 or sum(column.counts) >= 2**48:
         raise SketchError(f"{column.name!r}: counts must be non-negative and not all zero")
     edges = column.edge_array()
-    if not (np.isfinite(edges).all() and (np.diff(edges) > 0).all()):
+    if not (np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all()):
         raise SketchError(f"{column.name!r}: edges must be finite and ascending")
     if not (np.isfinite(column.mean) and np.isfinite(column.sd) and column.sd >= 0):
         raise SketchError(f"{column.name!r}: mean and sd must be finite")
@@ -259,7 +259,7 @@ def anchored_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _units(finite: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Return values divided by a power of two, below one, so that sums and squares of any floats stay finite."""
+    """Return values below one, whose sums and squares cannot overflow, and by which power of two."""
     exponent = int(np.frexp(np.abs(finite).max())[1])
     return np.ldexp(finite, -exponent), exponent
 

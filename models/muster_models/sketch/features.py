@@ -42,8 +42,8 @@ def extract(
 ) -> NDArray[np.floating]:
     """Return one row per prediction and one column per entry of ``column_kinds``.
 
-    The first axis of every tensor is the batch. Rows are 32-bit floats where no tensor is wider: they cost half
-    as much to sketch; a baseline is made from the same rows, so repeated values stay repeated.
+    The first axis of every tensor is the batch. Rows are 32-bit floats where no tensor is wider: they cost
+    half as much to sketch; a baseline is made from the same rows, so repeated values stay repeated.
 
     Raises:
         SketchError: A tensor is missing, has no batch axis, or a column lies outside its row.
