@@ -41,6 +41,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         broker: ``mosquitto``, or ``amqtt`` where Mosquitto cannot be had.
         tick_seconds: Time between two passes of the loop that decides.
         reachable_seconds: A device that was silent for longer does not count as reachable.
+        desired_days: How long a desired state is valid; it is renewed after half of that.
+        window_days: How long the windows of single devices are kept.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +55,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     tick_seconds: Positive = 5.0
     reachable_seconds: Positive = 900.0
     desired_days: Positive = 30.0
+    window_days: Positive = 14.0
     reporting: Reporting = Reporting()
     drift: DriftSettings = DriftSettings()
 

@@ -23,8 +23,10 @@ from muster_models.topics import check_device
 CA_DAYS = 3650
 SERVER_DAYS = 365
 DEVICE_DAYS = 90
+RENEW_DAYS = 30  # own certificates that end sooner are made anew at start
 BACKDATE = dt.timedelta(minutes=5)  # a device's clock may be a little behind
 MAX_CSR_BYTES = 8192
+CONTROLLER = "muster.controller"  # the controller's own name: no device id can hold a dot
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,24 @@ class Authority:
         """Write ``<name>.pem`` and ``<name>.key`` for a program of the controller itself."""
         self._issue_own(name, ExtendedKeyUsageOID.CLIENT_AUTH, now, None)
 
+    def ensure_own(self, hosts: Sequence[str], now: dt.datetime) -> None:
+        """Make the certificates of the servers and of the controller's MQTT session where they are needed.
+
+        That is where there is none, where one ends soon, and where the servers are reached by other names.
+        """
+        names = sorted({"localhost", "127.0.0.1", *hosts})
+        if not self._lasts("server", now) or _names(self.folder / "server.pem") != names:
+            self.issue_server("server", names, now)
+        if not self._lasts(CONTROLLER, now):
+            self.issue_client(CONTROLLER, now)
+
+    def _lasts(self, name: str, now: dt.datetime) -> bool:
+        path = self.folder / f"{name}.pem"
+        if not path.exists() or not (self.folder / f"{name}.key").exists():
+            return False
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        return certificate.not_valid_after_utc > now + dt.timedelta(days=RENEW_DAYS)
+
     def issue_device(self, device: str, csr: bytes, now: dt.datetime) -> Issued:
         """Sign the key of a request as ``device``; every name that the request holds is ignored.
 
@@ -147,6 +167,12 @@ def write_private(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+
+
+def _names(path: Path) -> list[str]:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return sorted(str(name.value) for name in names)
 
 
 def _parse_request(csr: bytes) -> x509.CertificateSigningRequest:

@@ -66,7 +66,14 @@ class Assignment(SQLModel, table=True):
     digest: str = Field(index=True)
     rollout: int | None = Field(default=None, index=True)
     since: int
-    stop: bool = False
+    probation_seconds: float = 60.0
+
+
+class StopOrder(SQLModel, table=True):
+    """An order that a model answers with its fallback on every device, also on those that join later."""
+
+    model: str = Field(primary_key=True)
+    at: int
 
 
 class DesiredState(SQLModel, table=True):
@@ -95,6 +102,9 @@ class Running(SQLModel, table=True):
     tries: int = 0
     stopped: bool = False
     at: int
+    # The newest message that is in this row: an older one that comes late must not undo it.
+    epoch: int = 0
+    sequence: int = 0
 
 
 class Run(SQLModel, table=True):
@@ -155,10 +165,14 @@ class WindowRecord(SQLModel, table=True):
     latency: list[int] = Field(sa_column=Column(JSON, nullable=False))
     sketch: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     parts: int = 1
+    received_at: int = Field(index=True)
 
     __table_args__ = (
         Index("window_model_end", "model", "end"),
         Index("window_device_end", "device", "model", "end"),
+        Index("window_baseline", "model", "baseline", "id"),
+        # A number is never used again, even after the newest windows were removed: drift counts on it.
+        {"sqlite_autoincrement": True},
     )
 
 

@@ -1,0 +1,98 @@
+"""Which version each device should run, and the orders that stop a model everywhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from muster_controller.store.engine import upsert
+from muster_controller.store.instants import milliseconds
+from muster_controller.store.tables import Assignment, StopOrder
+from muster_models.errors import ConflictError, NotFoundError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one device should run of one model.
+
+    Attributes:
+        probation_seconds: How long a new version must run without failing before it is committed.
+    """
+
+    model: str
+    digest: str
+    probation_seconds: float
+
+
+def every(session: Session) -> dict[str, list[Wanted]]:
+    """Return what each device should run, models in order; devices without an assignment are left out."""
+    wanted: dict[str, list[Wanted]] = {}
+    for row in session.exec(select(Assignment).order_by(Assignment.device, Assignment.model)):
+        wanted.setdefault(row.device, []).append(Wanted(row.model, row.digest, row.probation_seconds))
+    return wanted
+
+
+def of_model(session: Session, model: str) -> dict[str, str]:
+    """Return the digest that each device should run of one model."""
+    query = select(Assignment.device, Assignment.digest).where(Assignment.model == model)
+    return dict(session.exec(query).all())
+
+
+def assign(
+    session: Session,
+    model: str,
+    digests: Mapping[str, str | None],
+    *,
+    rollout: int,
+    probation_seconds: float,
+    now: float,
+) -> None:
+    """Assign a version of ``model`` to devices, by device; None takes the model away from one.
+
+    What is already so stays as it is.
+    """
+    held = of_model(session, model)
+    rows = [
+        {
+            "device": device,
+            "model": model,
+            "digest": digest,
+            "rollout": rollout,
+            "since": milliseconds(now),
+            "probation_seconds": probation_seconds,
+        }
+        for device, digest in digests.items()
+        if digest is not None and held.get(device) != digest
+    ]
+    upsert(session, Assignment, rows)
+    for device, digest in digests.items():
+        if digest is None and device in held:
+            session.delete(session.get_one(Assignment, (device, model)))
+
+
+def stop(session: Session, model: str, now: float) -> None:
+    """Order that a model answers with its fallback on every device.
+
+    Raises:
+        ConflictError: It is stopped already.
+    """
+    if session.get(StopOrder, model) is not None:
+        raise ConflictError(f"{model} is stopped already")
+    session.add(StopOrder(model=model, at=milliseconds(now)))
+
+
+def start(session: Session, model: str) -> None:
+    """Lift the order that stopped a model.
+
+    Raises:
+        NotFoundError: It is not stopped.
+    """
+    order = session.get(StopOrder, model)
+    if order is None:
+        raise NotFoundError(f"{model} is not stopped")
+    session.delete(order)
+
+
+def stopped(session: Session) -> frozenset[str]:
+    """Return the models that are stopped."""
+    return frozenset(session.exec(select(col(StopOrder.model))))

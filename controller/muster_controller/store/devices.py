@@ -1,0 +1,82 @@
+"""The devices, as the loop that decides sees them, and what they say about themselves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from muster_controller.store.instants import milliseconds, seconds
+from muster_controller.store.tables import Device
+from muster_models.errors import NotFoundError
+from muster_models.wire import Hello
+
+
+@dataclass(frozen=True)
+class Member:
+    """An enrolled device that was not revoked.
+
+    Attributes:
+        last_seen: Unix seconds by the controller's clock; None when it never said anything.
+        held: Sequence of the newest desired state that the device says it holds.
+    """
+
+    id: str
+    labels: Mapping[str, str]
+    last_seen: float | None
+    held: int
+
+
+def members(session: Session) -> list[Member]:
+    """Return all devices that were not revoked, by id."""
+    query = (
+        select(Device.id, Device.labels, Device.last_seen, Device.desired_held)
+        .where(col(Device.revoked_at).is_(None))
+        .order_by(Device.id)
+    )
+    return [
+        Member(id_, labels, None if seen is None else seconds(seen), held)
+        for id_, labels, seen, held in session.exec(query)
+    ]
+
+
+def active(session: Session, devices: Iterable[str]) -> set[str]:
+    """Return which of the given devices are enrolled and not revoked."""
+    query = select(Device.id).where(col(Device.id).in_(set(devices)), col(Device.revoked_at).is_(None))
+    return set(session.exec(query))
+
+
+def set_labels(session: Session, device: str, labels: Mapping[str, str]) -> None:
+    """Replace the labels of a device.
+
+    Raises:
+        NotFoundError: No such device.
+    """
+    row = session.get(Device, device)
+    if row is None:
+        raise NotFoundError(f"no device {device!r}")
+    row.labels = dict(labels)
+    session.add(row)
+
+
+def greet(session: Session, hello: Hello) -> None:
+    """Remember what an enrolled device said about itself."""
+    row = session.get_one(Device, hello.device)
+    row.hardware = hello.hardware
+    row.agent = hello.agent
+    row.runtimes = dict(hello.runtimes)
+    row.isolation = hello.isolation
+    row.time_zone = hello.time_zone
+    row.memory_bytes = hello.memory_bytes
+    row.disk_free_bytes = hello.disk_free_bytes
+    row.outbox_waiting = hello.outbox.waiting
+    row.outbox_merged = hello.outbox.merged
+    row.outbox_dropped = hello.outbox.dropped
+    row.desired_held = hello.desired
+    session.add(row)
+
+
+def saw(session: Session, devices: Iterable[str], now: float) -> None:
+    """Note that devices were heard of."""
+    statement = update(Device).where(col(Device.id).in_(set(devices))).values(last_seen=milliseconds(now))
+    session.execute(statement)

@@ -1,0 +1,151 @@
+"""Who may have a certificate: one-time tokens, the certificates that were issued for them, revocation.
+
+The text of a token is shown once; only its hash is stored.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from muster_controller.pki import Issued
+from muster_controller.store.instants import milliseconds
+from muster_controller.store.tables import Device, EnrolmentToken
+from muster_models.errors import ConflictError, ForbiddenError, NotFoundError, Reason
+from muster_models.topics import check_device
+
+TOKEN_FORM = "mst1"  # noqa: S105 - the name of the form, no secret
+TOKEN_SECONDS = 24 * 3600.0
+SECRET_BYTES = 24
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What a token allowed: one certificate for one device."""
+
+    device: str
+    labels: Mapping[str, str]
+
+
+def create_token(
+    session: Session,
+    device: str,
+    *,
+    labels: Mapping[str, str],
+    authority: str,
+    now: float,
+    lifetime: float = TOKEN_SECONDS,
+) -> str:
+    """Return the text of a new one-time token, ``mst1.<device>.<secret>.<authority>``.
+
+    ``authority`` is the SHA-256 of the CA certificate, in hex, which the device pins; ``lifetime`` is in
+    seconds. A device that is already enrolled may get a token too: that is how a broken device is replaced.
+    Earlier tokens of the device that nobody used stop working.
+
+    Raises:
+        MessageError: Not a legal device id.
+        ConflictError: The device was revoked. Its old certificate still holds the name, so the name is spent.
+    """
+    check_device(device)
+    held = session.get(Device, device)
+    if held is not None and held.revoked_at is not None:
+        raise ConflictError(f"{device} was revoked, and a revoked name is not given again: choose another")
+    for unused in session.exec(
+        select(EnrolmentToken).where(EnrolmentToken.device == device, col(EnrolmentToken.used_at).is_(None))
+    ):
+        session.delete(unused)
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    session.add(
+        EnrolmentToken(
+            digest=_hash(device, secret),
+            device=device,
+            labels=dict(labels),
+            created_at=milliseconds(now),
+            expires_at=milliseconds(now + lifetime),
+        )
+    )
+    return f"{TOKEN_FORM}.{device}.{secret}.{authority}"
+
+
+def consume_token(session: Session, token: str, now: float) -> Permit:
+    """Use up a token. It stays unused when the unit of work fails, for instance because the request is bad.
+
+    Raises:
+        ForbiddenError: Not a token of this controller, used before, expired, or replaced by a newer one.
+    """
+    parts = token.split(".")
+    known = len(parts) == 4 and parts[0] == TOKEN_FORM  # noqa: PLR2004 - the form in create_token
+    row = session.get(EnrolmentToken, _hash(parts[1], parts[2])) if known else None
+    if row is None:
+        raise ForbiddenError("the enrolment token is not known; ask for a new one", Reason.UNSIGNED)
+    if row.used_at is not None:
+        raise ForbiddenError(f"the enrolment token of {row.device} was used before", Reason.REPLAYED)
+    if row.expires_at <= milliseconds(now):
+        raise ForbiddenError(f"the enrolment token of {row.device} has expired", Reason.EXPIRED)
+    row.used_at = milliseconds(now)
+    session.add(row)
+    return Permit(row.device, dict(row.labels))
+
+
+def enrol(session: Session, permit: Permit, issued: Issued, now: float) -> None:
+    """Remember a device with its first certificate, or, when it was replaced, with its new one."""
+    row = session.get(Device, permit.device)
+    if row is None:
+        row = Device(
+            id=permit.device, enrolled_at=milliseconds(now), certificate_serial="", certificate_expires=0
+        )
+    row.labels = dict(permit.labels) or row.labels
+    _hold(row, issued)
+    session.add(row)
+
+
+def renew(session: Session, device: str, issued: Issued) -> None:
+    """Remember the next certificate of a device.
+
+    Raises:
+        ForbiddenError: The device is not enrolled, or was revoked.
+    """
+    row = session.get(Device, device)
+    if row is None or row.revoked_at is not None:
+        raise ForbiddenError(f"{device} is not enrolled", Reason.WRONG_DEVICE)
+    _hold(row, issued)
+    session.add(row)
+
+
+def revoke(session: Session, device: str, now: float) -> None:
+    """Refuse everything from a device from now on; its tokens stop working too.
+
+    Raises:
+        NotFoundError: No such device.
+    """
+    row = session.get(Device, device)
+    if row is None:
+        raise NotFoundError(f"no device {device!r}")
+    row.revoked_at = row.revoked_at or milliseconds(now)
+    session.add(row)
+    for token in session.exec(select(EnrolmentToken).where(EnrolmentToken.device == device)):
+        token.used_at = token.used_at or milliseconds(now)
+        session.add(token)
+
+
+def is_active(session: Session, device: str) -> bool:
+    """Tell whether a device is enrolled and not revoked."""
+    row = session.get(Device, device)
+    return row is not None and row.revoked_at is None
+
+
+def revoked(session: Session) -> tuple[str, ...]:
+    """Return the ids of the devices that were revoked, in order: what the broker must refuse."""
+    query = select(Device.id).where(col(Device.revoked_at).is_not(None)).order_by(Device.id)
+    return tuple(session.exec(query))
+
+
+def _hold(row: Device, issued: Issued) -> None:
+    row.certificate_serial = issued.serial
+    row.certificate_expires = milliseconds(issued.expires)
+
+
+def _hash(device: str, secret: str) -> str:
+    return hashlib.sha256(f"{device}.{secret}".encode()).hexdigest()

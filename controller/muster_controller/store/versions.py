@@ -1,0 +1,141 @@
+"""The released versions: manifests exactly as they were signed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from muster_controller.store.instants import milliseconds, seconds
+from muster_controller.store.tables import Version
+from muster_models.errors import ConflictError, NotFoundError
+from muster_models.manifest import Manifest, parse
+from muster_models.trust.verified import VerifiedManifest
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released version.
+
+    Attributes:
+        baseline: SHA-256 of its baseline file.
+        published_at, withdrawn_at: Unix seconds.
+    """
+
+    digest: str
+    manifest: Manifest
+    document: bytes
+    baseline: str
+    published_at: float
+    withdrawn_at: float | None
+
+    @property
+    def name(self) -> str:
+        """``model@version``."""
+        return self.manifest.name
+
+
+def add(session: Session, verified: VerifiedManifest, now: float) -> None:
+    """Remember a version whose release was verified; the same one again changes nothing.
+
+    Raises:
+        ConflictError: The model already has another version of that name.
+    """
+    manifest = verified.manifest
+    if session.get(Version, verified.digest) is not None:
+        return
+    if _by_name(session, manifest.model, manifest.version) is not None:
+        raise ConflictError(f"{manifest.name} exists with other content; versions never change")
+    session.add(
+        Version(
+            digest=verified.digest,
+            model=manifest.model,
+            version=manifest.version,
+            release=manifest.release,
+            baseline=manifest.file("baseline").sha256,
+            document=verified.document,
+            published_at=milliseconds(now),
+        )
+    )
+    session.flush()
+
+
+def get(session: Session, digest: str) -> Release:
+    """Return the version with a digest.
+
+    Raises:
+        NotFoundError: No such version.
+    """
+    row = session.get(Version, digest)
+    if row is None:
+        raise NotFoundError(f"no version with the digest {digest[:12]!r}")
+    return _release(row)
+
+
+def find(session: Session, model: str, version: str) -> Release:
+    """Return ``model@version``.
+
+    Raises:
+        NotFoundError: No such version.
+    """
+    row = _by_name(session, model, version)
+    if row is None:
+        raise NotFoundError(f"no version {model}@{version}")
+    return _release(row)
+
+
+def of_model(session: Session, model: str) -> list[Release]:
+    """Return the versions of a model, newest release first, withdrawn ones included."""
+    query = select(Version).where(Version.model == model).order_by(col(Version.release).desc())
+    return [_release(row) for row in session.exec(query)]
+
+
+def models(session: Session) -> list[str]:
+    """Return the names of all models, in order."""
+    return list(session.exec(select(Version.model).distinct().order_by(Version.model)))
+
+
+def withdraw(session: Session, digest: str, now: float) -> None:
+    """Note that a version is no longer listed.
+
+    Raises:
+        NotFoundError: No such version.
+    """
+    row = session.get(Version, digest)
+    if row is None:
+        raise NotFoundError(f"no version with the digest {digest[:12]!r}")
+    row.withdrawn_at = row.withdrawn_at or milliseconds(now)
+    session.add(row)
+
+
+def baselines(session: Session, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return model and baseline of the versions among ``digests`` that are known."""
+    query = select(Version.digest, Version.model, Version.baseline).where(
+        col(Version.digest).in_(set(digests))
+    )
+    return {digest: (model, baseline) for digest, model, baseline in session.exec(query)}
+
+
+def names(session: Session, digests: Iterable[str]) -> dict[str, str]:
+    """Return the name (``1.2.0``) of the versions among ``digests`` that are known."""
+    query = select(Version.digest, Version.version).where(col(Version.digest).in_(set(digests)))
+    return dict(session.exec(query).all())
+
+
+def streams(session: Session) -> list[tuple[str, str]]:
+    """Return every (model, baseline) that a released version has, in order."""
+    return sorted(session.exec(select(Version.model, Version.baseline).distinct()))
+
+
+def _by_name(session: Session, model: str, version: str) -> Version | None:
+    return session.exec(select(Version).where(Version.model == model, Version.version == version)).first()
+
+
+def _release(row: Version) -> Release:
+    return Release(
+        row.digest,
+        parse(row.document),
+        row.document,
+        row.baseline,
+        seconds(row.published_at),
+        None if row.withdrawn_at is None else seconds(row.withdrawn_at),
+    )

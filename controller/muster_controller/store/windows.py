@@ -1,0 +1,123 @@
+"""Windows: the sketches that devices sent, still encoded, in the order in which they came."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert
+from sqlmodel import Session, col, select
+
+from muster_controller.store.engine import table
+from muster_controller.store.instants import milliseconds, seconds
+from muster_controller.store.tables import WindowRecord
+from muster_models.wire import Window
+
+
+@dataclass(frozen=True)
+class StoredWindow:
+    """A window as it was received.
+
+    Attributes:
+        id: Grows in the order of arrival.
+        start, end: Unix seconds by the device's clock.
+        rows: Rows in the sketch.
+        latency: Counts per bin of ``wire.LATENCY_EDGES_MS``.
+    """
+
+    id: int
+    device: str
+    model: str
+    digest: str
+    baseline: str
+    start: float
+    end: float
+    rows: int
+    calls: int
+    errors: int
+    latency: tuple[int, ...]
+    sketch: bytes
+    parts: int
+
+
+def add(session: Session, windows: Iterable[tuple[Window, int]], now: float) -> None:
+    """Store windows, each with the rows in its sketch; that they are new is for ``inbox`` to say."""
+    rows = [
+        {
+            "device": window.device,
+            "model": window.model,
+            "digest": window.manifest,
+            "baseline": window.baseline,
+            "start": milliseconds(window.start),
+            "end": milliseconds(window.end),
+            "rows": sampled,
+            "calls": window.calls,
+            "errors": window.errors,
+            "latency": list(window.latency),
+            "sketch": window.sketch,
+            "parts": window.parts,
+            "received_at": milliseconds(now),
+        }
+        for window, sampled in windows
+    ]
+    if rows:
+        session.execute(insert(table(WindowRecord)), rows)
+
+
+def after(session: Session, model: str, baseline: str, *, upto: int, limit: int) -> list[StoredWindow]:
+    """Return the windows of a model on a baseline that came after the one numbered ``upto``, oldest first."""
+    query = (
+        select(WindowRecord)
+        .where(WindowRecord.model == model, WindowRecord.baseline == baseline, col(WindowRecord.id) > upto)
+        .order_by(col(WindowRecord.id))
+        .limit(limit)
+    )
+    return [_window(row) for row in session.exec(query)]
+
+
+def newer(session: Session, model: str, *, upto: int, limit: int) -> list[StoredWindow]:
+    """Return the windows of a model, on any baseline, that came after ``upto``, oldest first."""
+    query = (
+        select(WindowRecord)
+        .where(WindowRecord.model == model, col(WindowRecord.id) > upto)
+        .order_by(col(WindowRecord.id))
+        .limit(limit)
+    )
+    return [_window(row) for row in session.exec(query)]
+
+
+def has_older(session: Session, before: float) -> bool:
+    """Tell whether a window was received before an instant."""
+    query = select(WindowRecord.id).where(WindowRecord.received_at < milliseconds(before)).limit(1)
+    return session.exec(query).first() is not None
+
+
+def prune(session: Session, before: float, limit: int) -> int:
+    """Remove up to ``limit`` windows that were received before an instant, and return how many went."""
+    old = (
+        select(col(WindowRecord.id))
+        .where(WindowRecord.received_at < milliseconds(before))
+        .order_by(col(WindowRecord.received_at))
+        .limit(limit)
+    )
+    gone = session.execute(
+        delete(WindowRecord).where(col(WindowRecord.id).in_(old)).returning(col(WindowRecord.id))
+    )
+    return len(gone.all())
+
+
+def _window(row: WindowRecord) -> StoredWindow:
+    assert row.id is not None
+    return StoredWindow(
+        id=row.id,
+        device=row.device,
+        model=row.model,
+        digest=row.digest,
+        baseline=row.baseline,
+        start=seconds(row.start),
+        end=seconds(row.end),
+        rows=row.rows,
+        calls=row.calls,
+        errors=row.errors,
+        latency=tuple(row.latency),
+        sketch=row.sketch,
+        parts=row.parts,
+    )

@@ -1,0 +1,158 @@
+"""A real Mosquitto as the controller configures it: mutual TLS, names from certificates, patterns."""
+
+import datetime as dt
+import getpass
+import os
+import queue
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from muster_agent.identity import make_request, ready_key
+from muster_controller.pki import CONTROLLER, Authority
+from muster_models import topics, wire
+
+T = TypeVar("T", bound=wire.Uplink)
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 15.0
+ACL = f"""\
+user {CONTROLLER}
+topic readwrite muster/v1/#
+pattern write muster/v1/+/%u/up/#
+pattern read muster/v1/+/%u/down/#
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def issue_device(authority: Authority, device: str, folder: Path) -> None:
+    """Write ``device.key``, ``device.pem`` and ``ca.pem`` of an enrolled device."""
+    folder.mkdir(parents=True, exist_ok=True)
+    request = make_request(ready_key(folder / "device.key"), device)
+    issued = authority.issue_device(device, request.encode(), dt.datetime.now(dt.UTC))
+    (folder / "device.pem").write_text(issued.pem)
+    (folder / "ca.pem").write_text(authority.pem)
+
+
+def client_context(folder: Path, name: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    return context
+
+
+class Mosquitto:
+    """A broker process on one port that may be killed and started again."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self.port = free_port()
+        self.authority = authority
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        authority.issue_server("broker", ["127.0.0.1", "localhost"], dt.datetime.now(dt.UTC))
+        authority.issue_client(CONTROLLER, dt.datetime.now(dt.UTC))
+        (folder / "acl").write_text(ACL)
+        (folder / "acl").chmod(0o600)
+        (folder / "mosquitto.conf").write_text(
+            f"user {getpass.getuser()}\n"
+            f"acl_file {folder / 'acl'}\n"
+            "allow_anonymous false\nset_tcp_nodelay true\n"
+            f"listener {self.port} 127.0.0.1\n"
+            f"cafile {authority.folder / 'ca.pem'}\n"
+            f"certfile {authority.folder / 'broker.pem'}\n"
+            f"keyfile {authority.folder / 'broker.key'}\n"
+            "require_certificate true\nuse_identity_as_username true\nuse_username_as_clientid true\n"
+        )
+
+    def start(self) -> None:
+        binary = Path(
+            subprocess.run(
+                [ROOT / "scripts/broker"], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        )
+        libraries = ":".join(str(path) for path in binary.resolve().parents[1].glob("lib/*") if path.is_dir())
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [binary, "-c", self._folder / "mosquitto.conf"],
+                env={**os.environ, "LD_LIBRARY_PATH": libraries},
+                stdout=log,
+                stderr=log,
+            )
+        end = time.monotonic() + WAIT_SECONDS
+        while not self._listens():
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < end, "the broker does not listen"
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=0.05).close()
+        except OSError:
+            threading.Event().wait(0.02)
+            return False
+        return True
+
+
+class ControllerLink:
+    """What stands for the controller: sees everything that goes up, sends what it is told to."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self.seen: queue.Queue[wire.Uplink] = queue.Queue()
+        self._subscribed = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2, CONTROLLER, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.tls_set_context(client_context(broker.authority.folder, CONTROLLER))
+        self._client.on_connect = lambda client, *_: client.subscribe(topics.up_filter(), qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+        assert self._subscribed.wait(WAIT_SECONDS)
+
+    def next(self, kind: type[T]) -> T:
+        """Return the next message of a kind; others that come before it are let go."""
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            message = self.seen.get(timeout=max(0.001, end - time.monotonic()))
+            if isinstance(message, kind):
+                return message
+
+    def send(self, device: str, kind: topics.Down, payload: bytes) -> None:
+        self._client.publish(topics.down(device, kind), payload, qos=1)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self.seen.put(wire.decode_uplink(bytes(message.payload)))
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Mosquitto]:
+    """Run a broker with an authority of its own."""
+    broker = Mosquitto(folder / "broker", Authority.create(folder / "pki", dt.datetime.now(dt.UTC)))
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
