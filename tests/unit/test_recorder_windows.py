@@ -1,0 +1,362 @@
+"""The recorder: calls in, windows out, whatever the clock and the model do."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from muster_agent import recorder as room
+from muster_agent.outbox import WindowPart
+from muster_agent.recorder import Array, Recorder, merge_windows
+from muster_models.errors import PredictionError, Reason, StorageError
+from muster_models.manifest import FeatureSpec
+from muster_models.sketch import codec
+from muster_models.sketch.baseline import make_baseline
+from muster_models.sketch.features import column_kinds, extract
+from muster_models.sketch.window import Sketch, sketch_rows
+from muster_models.wire import LATENCY_EDGES_MS, Reporting, Window
+from support.manifests import make_manifest
+
+MANIFEST = make_manifest(
+    features=(
+        FeatureSpec("brightness", "image", summary="brightness"),
+        FeatureSpec("pixel 3", "image", column=3),
+    )
+)
+CHANCE = np.random.default_rng(5)
+
+
+def rows(count: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return inputs and outputs of one call with ``count`` rows."""
+    images = CHANCE.uniform(0, 16, (count, 64)).astype(np.float32)
+    scores = CHANCE.dirichlet(np.ones(10), count).astype(np.float32)
+    return {"image": images, "unused": images}, {"probabilities": scores}
+
+
+def matrix(inputs: dict[str, Array], outputs: dict[str, Array]) -> Array:
+    return extract(MANIFEST.features, MANIFEST.prediction, inputs=inputs, outputs=outputs)
+
+
+BASELINE = make_baseline(matrix(*rows(500)), column_kinds(MANIFEST.features, MANIFEST.prediction), classes=10)
+
+
+class Clock:
+    """A wall clock that only tests move."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A recorder with ten-second windows and what came out of it."""
+
+    def __init__(
+        self, *, start: float = 1000.0, sample: float = 1.0, chance: Callable[[], float] = lambda: 0.5
+    ) -> None:
+        self.clock = Clock(start)
+        self.windows: list[WindowPart] = []
+        self.recorder = Recorder(
+            MANIFEST,
+            BASELINE,
+            Reporting(window_seconds=10.0, sample=sample),
+            digest="a" * 64,
+            clock=self.clock,
+            emit=self.windows.append,
+            chance=chance,
+        )
+
+    def call(self, at: float, count: int = 1, *, seconds: float = 0.003) -> Array:
+        """Record one call; return the columns that its sketch must hold."""
+        self.clock.now = at
+        inputs, outputs = rows(count)
+        self.recorder.record(inputs, outputs, seconds=seconds)
+        return matrix(inputs, outputs)
+
+    def sketch(self, index: int) -> Sketch:
+        return codec.decode(self.windows[index].sketch, BASELINE)
+
+
+def test_the_sketch_of_a_window_is_that_of_all_its_rows() -> None:
+    bench = Bench()
+    held = [bench.call(1000.0 + index * 0.01, count=1 + index % 3) for index in range(900)]
+    bench.clock.now = 1010.0
+    bench.recorder.work()
+
+    assert bench.sketch(0) == sketch_rows(np.concatenate(held), BASELINE)
+
+
+def test_windows_are_aligned_to_the_clock_and_the_first_begins_when_the_recorder_does() -> None:
+    bench = Bench(start=1003.5)
+    for at in (1004.0, 1012.0, 1029.0):
+        bench.call(at)
+    bench.clock.now = 1030.0
+    bench.recorder.work()
+
+    assert [(window.start, window.end) for window in bench.windows] == [
+        (1003.5, 1010.0),
+        (1010.0, 1020.0),
+        (1020.0, 1030.0),
+    ]
+
+
+def test_a_window_without_calls_is_not_reported() -> None:
+    bench = Bench()
+    bench.clock.now = 5000.0
+    bench.recorder.work()
+
+    assert bench.windows == []
+
+
+def test_a_window_that_has_not_ended_is_not_reported() -> None:
+    bench = Bench()
+    bench.call(1009.0)
+    bench.recorder.work()
+
+    assert bench.windows == []
+
+
+def test_calls_errors_and_latencies_are_counted() -> None:
+    bench = Bench()
+    bench.call(1001.0, seconds=0.003)
+    bench.recorder.record({}, None, seconds=99.0, error=PredictionError(Reason.CRASHED, "died"))
+    bench.recorder.close()
+    (window,) = bench.windows
+    expected = [0] * (len(LATENCY_EDGES_MS) + 1)
+    expected[6] = 1  # 2 to 5 ms
+    expected[-1] = 1
+
+    assert (window.calls, window.errors, window.latency) == (2, 1, tuple(expected))
+
+
+def test_a_window_in_which_every_call_failed_has_no_sketch() -> None:
+    bench = Bench()
+    bench.recorder.record({}, None, seconds=0.1)
+    bench.recorder.close()
+
+    assert bench.windows[0].sketch == b""
+
+
+def test_closing_ends_the_open_window_now_and_says_which_version() -> None:
+    bench = Bench()
+    bench.call(1002.0)
+    bench.clock.now = 1004.0
+    bench.recorder.close()
+    (window,) = bench.windows
+
+    assert (window.start, window.end) == (1000.0, 1004.0)
+    assert (window.model, window.manifest, window.baseline) == ("digits", "a" * 64, BASELINE.digest)
+
+
+def test_a_sample_sketches_a_share_and_counts_every_call() -> None:
+    draws = iter([0.1, 0.9] * 50)
+    bench = Bench(sample=0.5, chance=lambda: next(draws))
+    for _ in range(100):
+        bench.call(1001.0)
+    bench.recorder.close()
+
+    assert (bench.windows[0].calls, bench.sketch(0).rows) == (100, 50)
+
+
+def test_a_batch_larger_than_a_buffer_is_sketched_whole() -> None:
+    bench = Bench()
+    held = bench.call(1001.0, count=3000)
+    bench.recorder.close()
+
+    assert bench.sketch(0) == sketch_rows(held, BASELINE)
+
+
+def test_a_clock_set_back_a_little_stays_in_the_open_window() -> None:
+    bench = Bench()
+    bench.call(1015.0)
+    bench.call(1008.0)
+    bench.call(1016.0)
+    bench.clock.now = 1020.0
+    bench.recorder.work()
+
+    assert [(window.start, window.end, window.calls) for window in bench.windows] == [(1010.0, 1020.0, 3)]
+
+
+def test_a_clock_set_back_a_lot_ends_the_open_window() -> None:
+    bench = Bench(start=5000.0)
+    bench.call(5004.0)
+    bench.call(1002.0)
+    bench.clock.now = 1010.0
+    bench.recorder.work()
+
+    assert [(window.start, window.end) for window in bench.windows] == [(5000.0, 5004.0), (1002.0, 1010.0)]
+
+
+def test_a_clock_that_leaps_ahead_makes_no_window_longer_than_it_may_be() -> None:
+    bench = Bench()
+    bench.call(1001.0)
+    bench.call(9_000_003.0)
+    bench.recorder.close()
+
+    assert [(window.start, window.end) for window in bench.windows] == [
+        (1000.0, 1010.0),
+        (9_000_000.0, 9_000_003.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        ({}, {"probabilities": np.zeros((1, 10))}),
+        ({"image": np.zeros((1, 64))}, {}),
+        ({"image": np.zeros((2, 64))}, {"probabilities": np.zeros((1, 10))}),
+        ({"image": np.float64(3)}, {"probabilities": np.zeros((1, 10))}),
+        ({"image": np.zeros((1, 2))}, {"probabilities": np.zeros((1, 10))}),
+        ({"image": np.array([["a"] * 64])}, {"probabilities": np.zeros((1, 10))}),
+    ],
+    ids=["no input", "no output", "other batch", "no batch axis", "too narrow", "text"],
+)
+def test_rows_that_do_not_fit_are_counted_and_never_raise(
+    inputs: dict[str, Array], outputs: dict[str, Array]
+) -> None:
+    bench = Bench()
+    bench.call(1001.0)
+    bench.recorder.record(inputs, outputs, seconds=0.001)
+    bench.call(1002.0)
+    bench.recorder.close()
+
+    assert bench.recorder.skipped >= 1
+    assert bench.windows[0].calls == 3
+    assert bench.sketch(0).rows == 2
+
+
+def test_rows_wait_for_the_sketching_only_up_to_a_bound() -> None:
+    bench = Bench()
+    held = room.ROWS * room.MAX_WAITING
+    bench.call(1001.0, count=held + 500)
+    bench.recorder.close()
+
+    assert bench.sketch(0).rows == held
+    assert bench.recorder.skipped == 500
+
+
+def test_large_rows_take_small_buffers() -> None:
+    buffer = room._Buffer([np.zeros((1, 3, 512, 512), np.float32)])
+
+    assert buffer.capacity == 1
+
+
+def test_a_window_that_the_outbox_refuses_does_not_stop_the_next() -> None:
+    bench = Bench()
+    taken: list[WindowPart] = []
+
+    def refuse_once(window: WindowPart) -> None:
+        if not taken:
+            taken.append(window)
+            raise StorageError("full", Reason.NO_SPACE)
+        taken.append(window)
+
+    bench.recorder._emit = refuse_once
+    bench.call(1001.0)
+    bench.call(1011.0)
+    bench.recorder.close()
+
+    assert [window.start for window in taken] == [1000.0, 1010.0]
+
+
+def test_other_reporting_begins_with_a_new_window() -> None:
+    bench = Bench()
+    bench.call(1001.0)
+    bench.clock.now = 1002.0
+    bench.recorder.configure(Reporting(window_seconds=4.0))
+    bench.call(1003.0)
+    bench.clock.now = 1004.0
+    bench.recorder.work()
+
+    assert [(window.start, window.end) for window in bench.windows] == [(1000.0, 1002.0), (1002.0, 1004.0)]
+
+
+def test_a_thread_reports_windows_by_itself() -> None:
+    arrived = threading.Event()
+    recorder = Recorder(
+        MANIFEST,
+        BASELINE,
+        Reporting(window_seconds=0.5),
+        digest="a" * 64,
+        clock=(clock := Clock(100.0)),
+        emit=lambda _window: arrived.set(),
+        chance=lambda: 0.0,
+    )
+    recorder.start()
+    recorder.record(*rows(1), seconds=0.001)
+    clock.now = 101.0
+
+    assert arrived.wait(10)
+    recorder.close()
+
+
+def test_many_threads_lose_no_call() -> None:
+    bench = Bench()
+    inputs, outputs = rows(1)
+
+    def work() -> None:
+        for _ in range(500):
+            bench.recorder.record(inputs, outputs, seconds=0.001)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    bench.recorder.close()
+
+    assert (bench.windows[0].calls, bench.sketch(0).rows) == (2000, 2000)
+
+
+def window_of(part: WindowPart) -> Window:
+    return Window(
+        device="press-1",
+        epoch=1,
+        sequence=2,
+        model=part.model,
+        manifest=part.manifest,
+        baseline=part.baseline,
+        start=part.start,
+        end=part.end,
+        calls=part.calls,
+        errors=part.errors,
+        latency=part.latency,
+        sketch=part.sketch,
+    )
+
+
+def test_merged_windows_hold_what_both_saw() -> None:
+    bench = Bench()
+    first, second = bench.call(1001.0, count=30), bench.call(1011.0, count=50)
+    bench.recorder.close()
+    merged = merge_windows(window_of(bench.windows[0]), window_of(bench.windows[1]), BASELINE)
+
+    assert merged is not None
+    assert (merged.start, merged.end, merged.calls, merged.parts) == (1000.0, 1011.0, 2, 2)
+    assert codec.decode(merged.sketch, BASELINE) == sketch_rows(np.concatenate([first, second]), BASELINE)
+
+
+def test_a_window_without_rows_merges_with_one_that_has_some() -> None:
+    bench = Bench()
+    bench.call(1001.0)
+    bench.recorder.close()
+    window = window_of(bench.windows[0])
+    empty = replace(window, sketch=b"", calls=3, errors=3)
+    merged = merge_windows(window, empty, BASELINE)
+
+    assert merged is not None
+    assert (merged.sketch, merged.calls, merged.errors) == (window.sketch, 4, 3)
+
+
+def test_windows_whose_baseline_is_gone_or_whose_bytes_are_damaged_do_not_merge() -> None:
+    bench = Bench()
+    bench.call(1001.0)
+    bench.recorder.close()
+    window = window_of(bench.windows[0])
+
+    assert merge_windows(window, window, None) is None
+    assert merge_windows(window, replace(window, sketch=b"?"), BASELINE) is None
