@@ -1,0 +1,118 @@
+"""What a child is told to run and what it answers: the messages of supervisor, zygote and children."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster_models.errors import Reason
+from muster_models.manifest import Budget, RuntimeKind, TensorSpec
+from muster_models.trust.verified import VerifiedManifest
+
+MAX_BYTES = 1024 * 1024
+MAX_DETAIL = 600  # characters, as on the wire
+
+
+class Job(Struct, frozen=True):
+    """A model to load, and what it has declared.
+
+    Attributes:
+        folder: The private folder that holds the version's files; nothing else can be read.
+        model, golden: File names in it. A bare file comes without golden vectors: it is tried with the
+            examples that lie beside it, or with a made-up input.
+        inputs, outputs: What the manifest says; empty where the model's own word must do.
+        call_seconds: How long one call may take.
+        inspect: File names that the structure gate lets the model refer to; None where the gate has no
+            reader, or a publisher has inspected the file already, as for every version.
+    """
+
+    kind: RuntimeKind
+    folder: str
+    model: str
+    golden: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    budget: Budget
+    call_seconds: float
+    inspect: tuple[str, ...] | None = None
+
+
+class Order(Struct, frozen=True):
+    """What the supervisor asks of the zygote; the child's channel and the status pipe travel with it."""
+
+    role: Literal["preflight", "worker"]
+    job: Job
+
+
+class Born(Struct, frozen=True, tag="born"):
+    """The child runs; a handle on its process travels with this."""
+
+    pid: int
+
+
+class Unborn(Struct, frozen=True, tag="unborn"):
+    """No child was made."""
+
+    reason: Reason
+    detail: str
+
+
+class Ended(Struct, frozen=True):
+    """How a child ended.
+
+    Attributes:
+        status: A wait status, as ``os.waitstatus_to_exitcode`` takes it.
+        peak_bytes: The most memory it held above what it was born with.
+    """
+
+    status: int
+    peak_bytes: int
+
+
+class Verdict(Struct, frozen=True):
+    """What a preflight found.
+
+    Attributes:
+        accepted: Everything that was asked held; False whenever anything is in doubt.
+        reason: None exactly where accepted.
+        seconds: Wall time of the whole preflight.
+        peak_bytes: The most memory above that of the bare child.
+        latency_ms: Median time of one call; None where it never answered.
+        level: How far the child was confined (``sandbox.Level``); empty where it never began.
+    """
+
+    accepted: bool
+    reason: Reason | None = None
+    detail: Annotated[str, Meta(max_length=MAX_DETAIL)] = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    latency_ms: float | None = None
+    level: str = ""
+
+
+Reply = Born | Unborn
+
+
+def refused(reason: Reason, detail: str) -> Verdict:
+    """Return a verdict that says no."""
+    return Verdict(accepted=False, reason=reason, detail=detail[:MAX_DETAIL])
+
+
+def job_of(verified: VerifiedManifest, folder: Path, *, call_seconds: float) -> Job:
+    """Return the job of running a verified version from its private folder."""
+    manifest = verified.manifest
+    return Job(
+        kind=manifest.runtime,
+        folder=str(folder),
+        model=manifest.file("model").name,
+        golden=manifest.file("golden").name,
+        inputs=manifest.inputs,
+        outputs=manifest.outputs,
+        budget=manifest.budget,
+        call_seconds=call_seconds,
+    )
+
+
+encode = msgspec.json.encode
+decode = msgspec.json.decode

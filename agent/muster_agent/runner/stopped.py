@@ -1,0 +1,42 @@
+"""The safe state: a model that was stopped by order answers with what its manifest declares for that case."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_models.errors import PredictionError, Reason
+from muster_models.manifest import Manifest, TensorSpec
+
+Array = NDArray[np.generic]
+
+
+class StoppedModel:
+    """Answers without loading anything, so that it works offline and for a version that cannot run."""
+
+    failure: PredictionError | None = None
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the declared fallback in every element of every output.
+
+        Raises:
+            PredictionError: The version declares no fallback (``ordered``).
+        """
+        fallback = self._manifest.fallback
+        if fallback is None:
+            raise PredictionError(
+                Reason.ORDERED, f"{self._manifest.model} was stopped by order and declares no fallback"
+            )
+        rows = max((len(array) for array in inputs.values() if array.ndim > 0), default=1)
+        return {spec.name: _filled(spec, rows, fallback) for spec in self._manifest.outputs}
+
+
+def _filled(spec: TensorSpec, rows: int, value: float) -> Array:
+    first, *others = spec.shape or (1,)
+    shape = (rows if first is None else first, *(1 if length is None else length for length in others))
+    if spec.dtype == "str":
+        return np.full(shape if spec.shape else (), str(value), dtype=object)
+    return np.full(shape if spec.shape else (), value).astype(spec.dtype)

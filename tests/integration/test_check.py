@@ -1,0 +1,165 @@
+"""Checking model files that nobody vouches for: real ones are accepted, bad ones refused or survived."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from muster_agent.check import BUDGET, check, main, render
+from muster_agent.runner import Verdict, Zygote
+from muster_models.errors import Reason
+from support import small_models
+
+ZOO = Path(__file__).parents[3] / "shared/fixtures/zoo"
+# What the engines themselves refuse; NOTICE.md of the zoo says why.
+UNRUNNABLE = {"customop_negpos", "go_float16", "tflm_person_detect_int8"}
+QUICK = msgspec.structs.replace(BUDGET, load_seconds=8.0)
+
+
+def cases(*kinds: str) -> list[Path]:
+    return [folder for kind in kinds for folder in sorted((ZOO / kind).glob("*")) if folder.is_dir()]
+
+
+GOOD = [folder for folder in cases("onnx", "tflite") if folder.name not in UNRUNNABLE]
+REFUSED = [folder for folder in cases("onnx", "tflite") if folder.name in UNRUNNABLE]
+BAD = cases("bad/onnx", "bad/tflite")
+needs_zoo = pytest.mark.skipif(not ZOO.is_dir(), reason=f"the model zoo is not at {ZOO}")
+
+
+def name_of(folder: object) -> str:
+    return folder.name if isinstance(folder, Path) else "none"
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote.start()
+    yield zygote
+    zygote.close()
+
+
+@needs_zoo
+@pytest.mark.parametrize("folder", GOOD, ids=name_of)
+def test_a_real_model_is_accepted_with_its_examples(zygote: Zygote, folder: Path) -> None:
+    verdict = check(folder, zygote)
+
+    assert (verdict.accepted, verdict.detail) == (True, "")
+    assert verdict.latency_ms is not None
+
+
+@needs_zoo
+@pytest.mark.parametrize("folder", GOOD, ids=name_of)
+def test_a_real_model_file_is_accepted_alone(zygote: Zygote, folder: Path) -> None:
+    verdict = check(next(folder.glob("model.*")), zygote)
+
+    assert (verdict.accepted, verdict.detail) == (True, "")
+
+
+@needs_zoo
+@pytest.mark.parametrize("folder", REFUSED, ids=name_of)
+def test_what_no_engine_here_can_run_is_refused_with_a_reason(zygote: Zygote, folder: Path) -> None:
+    verdict = check(folder, zygote)
+
+    assert verdict.accepted is False
+    assert verdict.detail != ""
+
+
+@needs_zoo
+@pytest.mark.parametrize("folder", BAD, ids=name_of)
+def test_a_bad_file_is_refused_or_survived(zygote: Zygote, folder: Path) -> None:
+    verdict = check(folder, zygote, budget=QUICK)
+
+    assert verdict.accepted is False or verdict.latency_ms is not None
+    assert verdict.accepted == (verdict.reason is None)
+
+
+@needs_zoo
+@pytest.mark.parametrize("folder", BAD, ids=name_of)
+def test_a_bad_file_harms_nothing_where_no_reader_inspects_it(
+    zygote: Zygote, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster_agent.check.find_spec", lambda _: None)
+
+    verdict = check(folder, zygote, budget=msgspec.structs.replace(QUICK, load_seconds=2.0))
+
+    assert verdict.accepted == (verdict.reason is None)
+
+
+def example(folder: Path, answer: float) -> Path:
+    folder.mkdir()
+    (folder / "small.onnx").write_bytes(small_models.scaling(2))
+    x = np.full((1, 4), 3, np.float32)
+    np.savez(folder / "case.npz", in__x=x, out__y=np.full((1, 4), answer, np.float32))
+    return folder
+
+
+def test_an_example_decides(zygote: Zygote, tmp_path: Path) -> None:
+    right = check(example(tmp_path / "right", 6.0), zygote)
+    wrong = check(example(tmp_path / "wrong", 7.0), zygote)
+
+    assert right.accepted
+    assert (wrong.accepted, wrong.reason) == (False, Reason.WRONG_OUTPUT)
+    assert "case.npz" in wrong.detail
+
+
+def test_a_damaged_example_is_no_example(zygote: Zygote, tmp_path: Path) -> None:
+    folder = example(tmp_path / "v", 6.0)
+    (folder / "case.npz").write_bytes(b"PK\3\4 and no more")
+
+    assert check(folder, zygote).reason is Reason.BAD_MODEL
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"notes.txt": b""}, "found none"),
+        ({"a.onnx": b"", "b.tflite": b""}, "found a.onnx, b.tflite"),
+    ],
+)
+def test_a_folder_must_hold_exactly_one_model(
+    zygote: Zygote, tmp_path: Path, files: dict[str, bytes], expected: str
+) -> None:
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    verdict = check(tmp_path, zygote)
+
+    assert verdict.reason is Reason.BAD_MODEL
+    assert expected in verdict.detail
+
+
+def test_a_link_is_not_followed(zygote: Zygote, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(small_models.scaling(1))
+    folder = tmp_path / "v"
+    folder.mkdir()
+    (folder / "model.onnx").symlink_to(tmp_path / "elsewhere")
+
+    assert check(folder, zygote).accepted is False
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "missing.onnx"])
+def test_what_is_no_model_file_is_refused(zygote: Zygote, tmp_path: Path, name: str) -> None:
+    (tmp_path / "model.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+    assert check(tmp_path / name, zygote).reason is Reason.BAD_MODEL
+
+
+def test_the_command_says_what_it_found_and_exits_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = example(tmp_path / "good", 6.0), example(tmp_path / "bad", 7.0)
+
+    assert (main(good), main(bad, "json")) == (0, 1)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"accepted  {good}"
+    assert json.loads(printed[-1])["reason"] == "wrong-output"
+
+
+def test_a_refusal_reads_well() -> None:
+    verdict = Verdict(accepted=False, reason=Reason.CRASHED, detail="the process ended by SIGSEGV")
+
+    assert render(Path("m.onnx"), verdict, "table") == (
+        "refused   m.onnx\n  crashed: the process ended by SIGSEGV"
+    )

@@ -1,0 +1,214 @@
+"""Hot swap: what answers is replaced while it is being called, and nobody notices."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muster_agent.runner import Isolation, Patience, Runner, Zygote
+from muster_models.errors import MusterError, PredictionError, Reason
+from muster_models.trust.verified import VerifiedManifest
+from support import small_models
+from support.verified import answers, lay_out, rows
+
+SWAPS = 50
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote.start()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(params=list(Isolation))
+def runner(request: pytest.FixtureRequest, zygote: Zygote) -> Iterator[Runner]:
+    runner = Runner(zygote, on_failure=unexpected, isolation=request.param, patience=Patience(call=2.0))
+    yield runner
+    runner.close()
+
+
+def unexpected(*told: object) -> None:
+    raise AssertionError(told)
+
+
+def version(folder: Path, factor: int, **about: float | str) -> VerifiedManifest:
+    return lay_out(
+        folder,
+        small_models.scaling(factor),
+        golden=answers(1.0, factor),
+        version=f"1.{factor}.0",
+        **about,  # type: ignore[arg-type]  # names and the fallback
+    )
+
+
+class Caller(threading.Thread):
+    """Calls a model without pause and keeps what it saw."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self.runner = runner
+        self.stop = threading.Event()
+        self.calls = 0
+        self.seen: set[float] = set()
+        self.errors: list[MusterError] = []
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                answer = self.runner.predict("small", rows(1.0))["y"]
+            except MusterError as error:
+                self.errors.append(error)
+            else:
+                assert (answer == answer[0, 0]).all()
+                self.seen.add(float(answer[0, 0]))
+            self.calls += 1
+
+
+def test_no_call_fails_over_fifty_swaps(runner: Runner, tmp_path: Path) -> None:
+    versions = [(version(tmp_path / str(factor), factor), tmp_path / str(factor)) for factor in (1, 2, 3)]
+    runner.activate(*versions[0])
+    callers = [Caller(runner) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for swap in range(SWAPS):
+        runner.activate(*versions[swap % 3])
+    for caller in callers:
+        caller.stop.set()
+        caller.join()
+
+    assert [error for caller in callers for error in caller.errors] == []
+    assert min(caller.calls for caller in callers) > SWAPS
+    assert callers[0].seen | callers[1].seen == {1.0, 2.0, 3.0}
+
+
+def test_a_version_that_does_not_load_leaves_the_old_one_answering(runner: Runner, tmp_path: Path) -> None:
+    runner.activate(version(tmp_path / "good", 2), tmp_path / "good")
+    broken = lay_out(tmp_path / "bad", b"not a model", golden=answers(1, 1), version="2.0.0")
+
+    with pytest.raises(PredictionError) as caught:
+        runner.activate(broken, tmp_path / "bad")
+
+    assert caught.value.reason is Reason.LOAD_FAILED
+    assert runner.predict("small", rows(3.0))["y"].tolist() == [[6.0] * 4]
+    assert runner.serving()["small"].manifest.version == "1.2.0"
+
+
+def test_batches_keep_their_rows_in_order(runner: Runner, tmp_path: Path) -> None:
+    runner.activate(version(tmp_path / "v", 2), tmp_path / "v")
+
+    answer = runner.predict("small", rows(*range(1000)))["y"]
+
+    assert np.array_equal(answer[:, 0], 2 * np.arange(1000))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {"z": rows(1.0)["x"]},
+        {"x": rows(1.0)["x"].astype(np.float64)},
+        {"x": np.zeros((1, 5), np.float32)},
+        {"x": np.zeros(4, np.float32)},
+        {"x": rows(1.0)["x"], "z": rows(1.0)["x"]},
+    ],
+)
+def test_inputs_that_do_not_fit_are_the_callers_error(
+    runner: Runner, tmp_path: Path, inputs: dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]
+) -> None:
+    runner.activate(version(tmp_path / "v", 2), tmp_path / "v")
+
+    with pytest.raises(PredictionError) as caught:
+        runner.predict("small", inputs)
+
+    assert caught.value.reason is Reason.WRONG_SHAPE
+    assert "x" in str(caught.value)
+    assert runner.predict("small", rows(1.0))["y"].tolist() == [[2.0] * 4]
+
+
+def test_an_answer_that_is_not_finite_is_an_error_and_the_next_one_is_fine(
+    runner: Runner, tmp_path: Path
+) -> None:
+    folder = tmp_path / "v"
+    runner.activate(lay_out(folder, small_models.not_finite_above(5), golden=answers(1, 1)), folder)
+
+    with pytest.raises(PredictionError) as caught:
+        runner.predict("small", rows(6.0))
+
+    assert caught.value.reason is Reason.NOT_FINITE
+    assert runner.predict("small", rows(5.0))["y"].tolist() == [[5.0] * 4]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"), [(5.0, Reason.WRONG_SHAPE), (20_000.0, Reason.TOO_LARGE)], ids=["shape", "size"]
+)
+def test_an_answer_of_another_shape_or_size_is_an_error(
+    runner: Runner, tmp_path: Path, columns: float, reason: Reason
+) -> None:
+    folder = tmp_path / "v"
+    runner.activate(lay_out(folder, small_models.widening(), golden=answers(4, 0)), folder)
+
+    with pytest.raises(PredictionError) as caught:
+        runner.predict("small", rows(columns))
+
+    assert caught.value.reason is reason
+    assert runner.predict("small", rows(4.0))["y"].tolist() == [[0.0] * 4]
+
+
+def test_a_stopped_model_answers_with_its_fallback_until_it_is_activated_again(
+    runner: Runner, tmp_path: Path
+) -> None:
+    verified = version(tmp_path / "v", 2, fallback=-1.0)
+    runner.activate(verified, tmp_path / "v")
+    runner.stop(verified)
+    stopped = runner.serving()["small"].stopped
+    while_stopped = runner.predict("small", rows(3.0, 4.0))["y"]
+    runner.activate(verified, tmp_path / "v")
+
+    assert stopped
+    assert while_stopped.tolist() == [[-1.0] * 4] * 2
+    assert while_stopped.dtype == np.float32
+    assert runner.predict("small", rows(3.0))["y"].tolist() == [[6.0] * 4]
+
+
+def test_a_model_can_be_stopped_that_never_ran(runner: Runner, tmp_path: Path) -> None:
+    runner.stop(version(tmp_path / "v", 2))
+
+    with pytest.raises(PredictionError) as caught:
+        runner.predict("small", rows(1.0))
+
+    assert caught.value.reason is Reason.ORDERED
+
+
+def test_several_models_answer_beside_each_other(runner: Runner, tmp_path: Path) -> None:
+    runner.activate(version(tmp_path / "a", 2), tmp_path / "a")
+    runner.activate(version(tmp_path / "b", 3, name="other"), tmp_path / "b")
+    runner.remove("small")
+
+    assert runner.predict("other", rows(1.0))["y"].tolist() == [[3.0] * 4]
+    with pytest.raises(PredictionError):
+        runner.predict("small", rows(1.0))
+
+
+def test_every_call_is_told_with_its_outcome(zygote: Zygote, tmp_path: Path) -> None:
+    told: list[tuple[object, ...]] = []
+    runner = Runner(
+        zygote,
+        on_failure=unexpected,
+        on_call=lambda *call: told.append(call),
+        isolation=Isolation.INLINE,
+    )
+    verified = version(tmp_path / "v", 2)
+    runner.activate(verified, tmp_path / "v")
+    outputs = runner.predict("small", rows(1.0))
+    with pytest.raises(PredictionError) as caught:
+        runner.predict("small", {})
+    runner.close()
+
+    assert [(call[0], call[1]) for call in told] == [("small", verified.digest)] * 2
+    assert (told[0][3] is outputs, told[0][5]) == (True, None)
+    assert (told[1][3], told[1][5]) == (None, caught.value)
+    assert isinstance(told[0][4], float)
+    assert 0 < told[0][4] < 1
