@@ -1,0 +1,85 @@
+"""``muster-controller``: founds a controller's folder, and runs it."""
+
+import datetime as dt
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from muster_models import __version__
+from muster_models.errors import MusterError
+
+app = App(
+    name="muster-controller",
+    help="The fleet's side: registry, rollouts, drift and the dashboard.",
+    version=__version__,
+)
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - devices elsewhere cannot reach loopback
+
+
+@app.command
+def init(
+    folder: Annotated[Path, Parameter(name="FOLDER")],
+    /,
+    *,
+    port: Annotated[int, Parameter(help="Of the API and the dashboard, on loopback.")] = 8420,
+    device_port: Annotated[int, Parameter(help="Where devices enrol and fetch files.")] = 8421,
+    mqtt_port: Annotated[int, Parameter(help="Of the broker.")] = 8883,
+    name: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help="A host name or address by which devices reach this machine."),
+    ] = (),
+) -> None:
+    """Make FOLDER, with settings, certificates, online keys and the operator's token.
+
+    Without --name the controller is for devices on this machine only.
+    """
+    from muster_controller.config import Settings  # noqa: PLC0415 - the server's imports take a second
+    from muster_controller.founding import found  # noqa: PLC0415 - as above
+
+    names = (*dict.fromkeys(name), *Settings().names)
+    settings = Settings(
+        port=port,
+        device_port=device_port,
+        mqtt_port=mqtt_port,
+        names=names,
+        device_host=ANY_ADDRESS if name else Settings().device_host,
+    )
+    found(folder, settings, dt.datetime.now(dt.UTC))
+    sys.stdout.write(
+        f"{folder} is ready. Start: muster-controller run {folder}\n"
+        f"The operator's token is in {folder / 'operator.token'}.\n"
+    )
+
+
+@app.command
+def run(folder: Annotated[Path, Parameter(name="FOLDER")], /, *, verbose: bool = False) -> None:
+    """Run the controller of FOLDER until it is told to end."""
+    from muster_controller.app import run as run_controller  # noqa: PLC0415 - takes a second
+
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("alembic", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    run_controller(folder)
+
+
+def main() -> None:
+    """Run one command; an error is one line and exit code 1."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(str(error), 2)
+    except MusterError as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"muster-controller: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""REST: routes that call ``service`` and say nothing of their own."""

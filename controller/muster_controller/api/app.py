@@ -1,0 +1,40 @@
+"""The operator's application: ``/api/v1`` behind the operator's token, and its OpenAPI document."""
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+
+from muster_controller.api import devices, drift, errors, history, repository, rollouts, status, versions
+from muster_controller.api.auth import require_operator
+from muster_controller.api.limits import MAX_BODY_BYTES, BodyLimit
+from muster_controller.service.context import Context
+from muster_models import __version__
+from muster_models.errors import NotFoundError
+
+PREFIX = "/api/v1"
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+ROOMS = (status, devices, versions, drift, repository, rollouts, history)
+
+
+def make_api(context: Context, token: str) -> FastAPI:
+    """Return the application that listens for operators; ``token`` is what they must send."""
+    app = FastAPI(
+        title="Muster",
+        version=__version__,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.state.token = token
+    errors.install(app)
+    app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, streamed=f"{PREFIX}/blobs/")
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_operator)])
+    for room in ROOMS:
+        router.include_router(room.router)
+    router.add_api_route("/{rest:path}", _unknown, methods=METHODS, include_in_schema=False)
+    app.include_router(router)
+    return app
+
+
+def _unknown(request: Request) -> None:
+    # Without this route the dashboard, which is mounted below, would answer with a page.
+    raise NotFoundError(f"{request.method} {request.url.path}: no such resource")

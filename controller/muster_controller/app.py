@@ -1,0 +1,142 @@
+"""Wiring: every part of a running controller is made here, and nothing else knows all of them."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from muster_controller.api.app import make_api
+from muster_controller.api.device_side import make_device_app
+from muster_controller.broker import Broker
+from muster_controller.broker_config import Listener
+from muster_controller.config import Folder, Settings, load_settings
+from muster_controller.ingest import Ingest
+from muster_controller.link import Address, Link
+from muster_controller.reconcile import Outside, Reconcile
+from muster_controller.service.context import Context
+from muster_controller.service.opening import Opened, open_folder
+from muster_controller.serving import DeviceTls, bind, make_server, serve
+from muster_controller.store import enrolment
+from muster_controller.store.engine import Reading
+from muster_controller.web.app import make_dashboard
+from muster_models.errors import ConflictError, StorageError
+
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """The parts of one controller that run beside its HTTP servers: broker, MQTT session, ingest, loop."""
+
+    def __init__(self, opened: Opened, settings: Settings) -> None:
+        """Put the parts together; ``start`` begins."""
+        context, pki = opened.context, opened.context.folder.pki
+        listener = Listener(settings.device_host, settings.mqtt_port, pki)
+        self._broker = Broker(context.folder.broker, listener, kind=settings.broker)
+        self._link = Link(Address(listener.local_host, settings.mqtt_port, pki))
+        self._reconcile = Reconcile(
+            context.engine,
+            opened.baselines,
+            settings,
+            director=opened.director,
+            outside=Outside(self._link.publish, self._broker.refuse, context.repository.renew),
+            clock=context.clock,
+        )
+        self._ingest = Ingest(
+            context.engine,
+            opened.baselines,
+            clock=context.clock,
+            publish=self._link.publish,
+            greeted=self._reconcile.send_soon,
+        )
+        self.context: Context = replace(context, wake=self._reconcile.wake, health=self.health)
+
+    def start(self) -> None:
+        """Begin: devices can connect once this returns.
+
+        Raises:
+            ConflictError: Something else uses the broker's port.
+            StorageError: The broker does not start.
+        """
+        with Reading(self.context.engine) as session:
+            revoked = enrolment.revoked(session)
+        self._broker.start(revoked)
+        self._ingest.start()
+        self._reconcile.start()
+        self._link.start(self._ingest.handle, self._reconcile.online)
+
+    def stop(self) -> None:
+        """End in the order in which nothing that was taken is lost."""
+        self._reconcile.stop()
+        self._ingest.stop()
+        self._link.stop()
+        self._broker.stop()
+
+    def health(self) -> Mapping[str, str]:
+        """Return how each part is, in a word or a sentence."""
+        last = self._reconcile.last
+        pid = self._broker.pid
+        broker = f"{self._broker.kind} is down" if pid is None else f"{self._broker.kind} runs, process {pid}"
+        return {
+            "broker": broker,
+            "link": "online" if self._link.wait_online(0) else "offline",
+            "loop": "starting" if last is None else f"{last.faults} faults, last pass {last.seconds:.2f} s",
+        }
+
+
+def make_site(context: Context, token: str) -> FastAPI:
+    """Return what operators reach: the API, and below everything else the dashboard."""
+    app = make_api(context, token)
+    app.mount("/", make_dashboard(context, token))
+    return app
+
+
+def run(root: Path) -> None:
+    """Run the controller of a folder until the process is told to end.
+
+    Raises:
+        RequestError: The folder or a setting is not as it must be.
+        ConflictError: A port is in use, or the folder's controller runs already.
+        StorageError: The database or the broker cannot be used.
+    """
+    folder = Folder(root)
+    settings = load_settings(folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(folder))
+        site = stack.enter_context(contextlib.closing(bind(settings.host, settings.port, setting="port")))
+        side = bind(settings.device_host, settings.device_port, setting="device_port")
+        stack.enter_context(contextlib.closing(side))
+        opened = stack.enter_context(contextlib.closing(open_folder(folder, settings, clock=time.time)))
+        opened.context.authority.ensure_own(settings.names, datetime.now(UTC))
+        controller = Controller(opened, settings)
+        controller.start()
+        stack.callback(controller.stop)
+        operators = make_server(make_site(controller.context, opened.token))
+        devices = make_server(make_device_app(controller.context), DeviceTls(folder.pki))
+        _log.info(
+            "operators: http://%s:%d, devices: port %d", settings.host, settings.port, settings.device_port
+        )
+        asyncio.run(serve([(operators, site), (devices, side)]))
+        _log.info("ending")
+
+
+@contextlib.contextmanager
+def _alone(folder: Folder) -> Iterator[None]:
+    """Hold the folder, so that no second process decides over the same devices."""
+    path = folder.root / "lock"
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(f"{folder.root}: a controller of this folder runs already") from error
+        yield

@@ -1,0 +1,1 @@
+"""``muster``: the operator's and publisher's command line, a client of the API."""

@@ -1,0 +1,151 @@
+"""What a model sees, against its baseline: for the fleet, one group, or one device, over recent windows."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from muster_controller.service.context import Context
+from muster_controller.service.drift_figures import (
+    MAX_SUBJECTS,
+    Period,
+    Scene,
+    add_latency,
+    compare_features,
+    compare_subjects,
+)
+from muster_controller.service.drift_views import BaselineView, DriftView, Level
+from muster_controller.store import devices, versions
+from muster_controller.store.views.alarms import AlarmFilter, AlarmView, list_alarms
+from muster_controller.store.views.names import VersionRef, name_versions
+from muster_controller.store.views.windows import Recent, count_baselines, list_baselines, list_windows
+from muster_models.errors import NotFoundError
+
+BUCKETS = 60
+MAX_WINDOWS = 4000
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class DriftQuery:
+    """What is looked at.
+
+    Attributes:
+        subject: ``all``, a group as ``label=value``, or a device id.
+        baseline: None takes the one that most recent windows have.
+        seconds: How far back; None takes 60 windows.
+    """
+
+    subject: str = ALL
+    baseline: str | None = None
+    seconds: float | None = None
+
+
+def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
+    """Return what a model saw, against its baseline.
+
+    Raises:
+        NotFoundError: No such model, baseline, group or device.
+    """
+    label = context.settings.drift.group_label
+    step = context.settings.reporting.window_seconds
+    span = query.seconds or step * BUCKETS
+    bucket = max(step, span / BUCKETS)
+    # Whole buckets, so that a bucket holds the same windows each time it is looked at.
+    end = (context.clock() // bucket + 1) * bucket
+    start = end - max(1, round(span / bucket)) * bucket
+    with context.reading() as session:
+        groups = {member.id: member.labels.get(label) for member in devices.members(session)}
+        wanted = Recent(model, start, end, _devices(query.subject, label, groups), MAX_WINDOWS)
+        found = _find(session, wanted, query.baseline)
+        windows = list_windows(session, wanted, found.baseline)
+        manifest = versions.get(session, found.digests[0]).manifest
+        alarms = _open_alarms(session, model, found.baseline)
+    baseline = context.sketches.baseline(found.baseline)
+    held = [
+        (window, context.sketches.sketch(window.id, window.sketch, baseline) if window.sketch else None)
+        for window in windows
+    ]
+    period = Period(start, bucket, round((end - start) / bucket))
+    scene = Scene(query.subject, _level(query.subject), label, groups, tuple(alarms))
+    sketches = [(window, sketch) for window, sketch in held if sketch is not None]
+    return DriftView(
+        model=model,
+        subject=scene.subject,
+        level=scene.level,
+        baseline=found.baseline,
+        versions=found.versions,
+        baselines=found.choices,
+        choices=tuple(sorted({f"{label}={value}" for value in groups.values() if value})),
+        start=_moment(start),
+        end=_moment(end),
+        bucket_seconds=bucket,
+        buckets=tuple(_moment(start + index * bucket) for index in range(period.buckets)),
+        devices=len({window.device for window in windows}),
+        windows=len(windows),
+        truncated=len(windows) == MAX_WINDOWS,
+        rows=sum(window.rows for window in windows),
+        calls=sum(window.calls for window in windows),
+        errors=sum(window.errors for window in windows),
+        latency=add_latency(windows),
+        features=compare_features(sketches, baseline, manifest, period=period, scene=scene),
+        subjects=compare_subjects(sketches, baseline, scene),
+        alarms=scene.alarms,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    baseline: str
+    digests: tuple[str, ...]
+    versions: tuple[VersionRef, ...]
+    choices: tuple[BaselineView, ...]
+
+
+def _find(session: Session, wanted: Recent, baseline: str | None) -> _Found:
+    known = list_baselines(session, wanted.model)
+    if not known:
+        raise NotFoundError(f"no model {wanted.model!r}")
+    counted = count_baselines(session, wanted)
+    # Without windows the newest version's baseline is shown, empty.
+    chosen = baseline or max(known, key=lambda one: counted[one])
+    if chosen not in known:
+        raise NotFoundError(f"{wanted.model} has no baseline {chosen[:80]!r}")
+    names = name_versions(session, (digest for digests in known.values() for digest in digests))
+    choices = tuple(
+        BaselineView(one, tuple(names[digest] for digest in digests), counted[one])
+        for one, digests in known.items()
+    )
+    refs = tuple(names[digest] for digest in known[chosen])
+    return _Found(chosen, known[chosen], refs, choices)
+
+
+def _devices(subject: str, label: str, groups: Mapping[str, str | None]) -> tuple[str, ...] | None:
+    match _level(subject):
+        case "fleet":
+            return None
+        case "group":
+            key, _, value = subject.partition("=")
+            members = tuple(device for device, held in groups.items() if key == label and held == value)
+        case "device":
+            members = tuple(device for device in groups if device == subject)
+    if not members:
+        raise NotFoundError(f"no device is {subject[:80]!r}; groups are values of the label {label!r}")
+    return members
+
+
+def _level(subject: str) -> Level:
+    if subject == ALL:
+        return "fleet"
+    return "group" if "=" in subject else "device"
+
+
+def _open_alarms(session: Session, model: str, baseline: str) -> Iterable[AlarmView]:
+    for state in ("firing", "pending"):
+        page = list_alarms(session, AlarmFilter(model=model, state=state), limit=MAX_SUBJECTS)
+        yield from (alarm for alarm in page.items if alarm.baseline == baseline)
+
+
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
