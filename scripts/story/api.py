@@ -23,6 +23,10 @@ class Api:
             trust_env=False,
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def get(self, path: str, **query: str | int) -> Any:
         """Return the JSON of a GET.
 
@@ -30,6 +34,20 @@ class Api:
             StoryError: The controller answered with an error.
         """
         return self._json(self._http.get(path, params=query))
+
+    def items(self, path: str, **query: str | int) -> list[dict[str, Any]]:
+        """Return every item of a list, page by page.
+
+        Raises:
+            StoryError: The controller answered with an error.
+        """
+        found: list[dict[str, Any]] = []
+        page = self.get(path, **query)
+        while True:
+            found += page["items"]
+            if page["next"] is None:
+                return found
+            page = self.get(path, **query, cursor=page["next"])
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """Return the JSON of a POST.

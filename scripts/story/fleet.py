@@ -1,4 +1,4 @@
-"""The small real fleet: one controller with its broker, one agent process per device, one feeder of real rows."""
+"""The small real fleet: a controller with its broker, an agent per device, and one feeder of real rows."""
 
 import json
 import os
@@ -44,6 +44,7 @@ class Fleet:
         default_factory=lambda: {name: free_port() for name in ("web", "device", "mqtt")}
     )
     children: Children = field(init=False)
+    api: Api | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.children = Children(self.folder / "logs")
@@ -118,7 +119,7 @@ class Fleet:
             self.run("muster-controller", "init", self.controller, *map(str, ports))
             self._quicken()
         self.children.start("controller", [BIN / "muster-controller", "run", self.controller])
-        api = Api(self.url, self.token)
+        api = self.api = Api(self.url, self.token)
 
         def answers() -> bool | None:
             if "controller" in self.children.died():
@@ -127,6 +128,12 @@ class Fleet:
 
         api.wait("the controller answers", answers, seconds=START_SECONDS)
         return api
+
+    def stop(self) -> None:
+        """Stop every process of the fleet, and close what was open to it."""
+        self.children.stop()
+        if self.api is not None:
+            self.api.close()
 
     def _quicken(self) -> None:
         """Shorten windows and ticks, so that a story of minutes shows what takes a fleet hours."""
@@ -158,6 +165,7 @@ class Fleet:
 
     def start_feeder(self) -> None:
         """Run the application that gives every device real rows to predict on."""
+        self.write_feed({})
         self.children.start(
             "feeder",
             [sys.executable, "-m", "story.feeder", self.folder],
@@ -175,12 +183,22 @@ class Fleet:
                 f"{name} ended: {self.children.last_words(name)} (see {self.folder / 'logs' / name}.log)"
             )
 
-    def write_feed(self, feed: dict[str, Any]) -> None:
-        """Tell the feeder what each site's instrument sees, in one atomic step."""
+    def read_fed(self) -> dict[str, Any]:
+        """Return what the feeder asked for so far, and what it did not get."""
+        fed: dict[str, Any] = json.loads((self.folder / "fed.json").read_text())
+        return fed
+
+    def write_feed(self, feed: dict[str, float]) -> None:
+        """Tell the feeder what each site's instrument does to brightness, in one atomic step."""
         temporary = self.folder / "feed.json.new"
         temporary.write_text(json.dumps(feed))
         temporary.rename(self.folder / "feed.json")
 
 
 # Lines of controller.toml as ``muster-controller init`` writes them, and what the story makes of them.
-QUICK: dict[str, str] = {}
+QUICK = {
+    "tick_seconds = 5.0": "tick_seconds = 0.5",
+    "window_seconds = 300.0": "window_seconds = 1.0",
+    "heartbeat_seconds = 300.0": "heartbeat_seconds = 5.0",
+    "calibration_windows = 24": "calibration_windows = 12",
+}

@@ -50,7 +50,8 @@ class View:
         seconds = time.monotonic() - self._since
         self._done.append((self._title, fact, seconds))
         self._console.print(
-            Text.assemble(("✔ ", "green"), (self._title, "bold"), f"  {fact}  ", (f"{seconds:.1f} s", "dim"))
+            Text.assemble(("✔ ", "green"), (self._title, "bold"), f"  {fact}  ", (f"{seconds:.1f} s", "dim")),
+            soft_wrap=True,
         )
         self._title = ""
         self._refresh()
@@ -68,6 +69,10 @@ class View:
         for title, fact, took in self._done:
             table.add_row(title, fact, f"{took:.1f}")
         self._console.print(table)
+
+    def note(self, line: str) -> None:
+        """Print a line of its own."""
+        self._console.print(line)
 
     def _refresh(self) -> None:
         if self._title:
