@@ -1,0 +1,178 @@
+"""The command line of a device: ``muster-agent``.
+
+Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage. What a command needs is
+imported when it runs, because a slow machine takes a second for all of it.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from muster_agent.config import Folder, Settings, load_settings
+from muster_models.errors import MusterError, NotFoundError, PredictionError, Reason
+
+if TYPE_CHECKING:
+    from muster_agent.status import Status
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FOLDER_HELP = "the folder of the device, as 'enrol' made it"
+ANSWER_SECONDS = 15.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        status: int = parsed.command(parsed)
+    except MusterError as error:
+        sys.stderr.write(f"muster-agent: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="muster-agent", description="Run signed models on this device and report what they see."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        added.set_defaults(command=command)
+        return added
+
+    enrol = add("enrol", _enrol, "exchange a one-time token for this device's certificate")
+    enrol.add_argument("url", metavar="URL", help="the controller's side for devices: https://HOST:PORT")
+    enrol.add_argument(
+        "token", metavar="TOKEN", help="as 'muster device token' prints it; - reads it from stdin"
+    )
+    enrol.add_argument(
+        "--folder", type=Path, required=True, help="the folder of the device; made when missing"
+    )
+    enrol.add_argument("--ca-file", type=Path, help="the controller's ca.pem, where it came by other means")
+    _add_output(enrol)
+
+    run = add("run", _run, "run the agent until it is told to stop by SIGTERM")
+    run.add_argument("folder", metavar="FOLDER", type=Path, help=FOLDER_HELP)
+    run.add_argument("--inline", action="store_true", help="run models in this process, without a sandbox")
+    run.add_argument("--verbose", action="store_true", help="log what helps to find a fault")
+
+    status = add("status", _status, "show what runs on this device")
+    status.add_argument("folder", metavar="FOLDER", type=Path, help=FOLDER_HELP)
+    _add_output(status)
+
+    rollback = add("rollback", _rollback, "go back to the version before, without any network")
+    rollback.add_argument("folder", metavar="FOLDER", type=Path, help=FOLDER_HELP)
+    rollback.add_argument("model", metavar="MODEL", help="the name of the model, such as digits")
+    _add_output(rollback)
+
+    check = add("check", _check, "try a model file in a confined child, as before an activation")
+    check.add_argument(
+        "path", metavar="PATH", type=Path, help="a model file, or a folder with what belongs to it"
+    )
+    _add_output(check)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", help="for people or for programs"
+    )
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    from muster_agent.enroll import enrol, parse_token  # noqa: PLC0415 - see above
+
+    given: str = arguments.token
+    token = parse_token(sys.stdin.readline() if given == "-" else given)
+    folder = Folder(arguments.folder)
+    settings = enrol(arguments.url, token, folder, ca_file=arguments.ca_file)
+    _print(
+        arguments,
+        {"device": settings.device, "folder": str(folder.root)},
+        f"enrolled as {settings.device}; start it with: muster-agent run {folder.root}",
+    )
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from muster_agent.app import Agent  # noqa: PLC0415 - see above
+
+    level = logging.DEBUG if arguments.verbose else logging.INFO
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of every key that did not sign
+    agent = Agent(arguments.folder, isolation="inline" if arguments.inline else None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    try:
+        agent.run()
+    finally:
+        agent.close()
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from muster_agent.control import STATUS_PATH  # noqa: PLC0415 - see above
+    from muster_agent.status import stored_status  # noqa: PLC0415 - see above
+
+    folder, settings = _opened(arguments.folder)
+    _print_status(arguments, _asked(folder, STATUS_PATH, b"") or stored_status(folder, settings))
+    return 0
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from muster_agent.control import ROLL_BACK_PATH, RollBackRequest  # noqa: PLC0415 - see above
+
+    folder, _ = _opened(arguments.folder)
+    status = _asked(folder, ROLL_BACK_PATH, msgspec.json.encode(RollBackRequest(arguments.model)))
+    if status is None:
+        raise NotFoundError(f"no agent runs from {folder.root}; start one with: muster-agent run FOLDER")
+    _print_status(arguments, status)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from muster_agent import check  # noqa: PLC0415 - see above
+
+    return check.main(arguments.path, arguments.output)
+
+
+def _opened(root: Path) -> tuple[Folder, Settings]:
+    folder = Folder(root)
+    return folder, load_settings(folder)
+
+
+def _asked(folder: Folder, path: str, body: bytes) -> "Status | None":
+    """Return what a running agent answers; None when none runs."""
+    from muster_agent.api import Client  # noqa: PLC0415 - see above
+    from muster_agent.status import Status  # noqa: PLC0415 - see above
+
+    with Client(folder.socket, seconds=ANSWER_SECONDS) as client:
+        try:
+            return msgspec.json.decode(client.command(path, body), type=Status)
+        except PredictionError as error:
+            if error.reason is Reason.LOAD_FAILED:
+                return None
+            raise
+
+
+def _print_status(arguments: argparse.Namespace, status: "Status") -> None:
+    from muster_agent.status import render  # noqa: PLC0415 - see above
+
+    _print(arguments, status, render(status))
+
+
+def _print(arguments: argparse.Namespace, content: object, text: str) -> None:
+    sys.stdout.write((msgspec.json.encode(content).decode() if arguments.output == "json" else text) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""The agent as a whole: builds every part, starts them, and stops them in order.
+
+Threads: the loop decides and saves; the link talks to the broker; two lanes per model prepare and answer;
+errands need the network; the server and the recorders have their own. They speak to the loop by one queue.
+"""
+
+import contextlib
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from muster_agent import sandbox
+from muster_agent.config import Folder, load_settings
+from muster_agent.control import controls
+from muster_agent.course import Course
+from muster_agent.disk import RealDisk
+from muster_agent.download import Downloader
+from muster_agent.enroll import renew
+from muster_agent.errands import Errands, Outside
+from muster_agent.executor import Executor
+from muster_agent.identity import certificate_life, tls_context
+from muster_agent.installer import Installer, Parts
+from muster_agent.lanes import Lanes
+from muster_agent.link import Link, Pace
+from muster_agent.loop import Loop, Outlets
+from muster_agent.machine import this_machine
+from muster_agent.notices import Notice, Notices
+from muster_agent.outbox import Outbox, WindowPart
+from muster_agent.ownership import own
+from muster_agent.recordings import Recordings
+from muster_agent.runner import Isolation, Runner, Serving, Zygote
+from muster_agent.serve import Server
+from muster_agent.status import Status, answering_of
+from muster_agent.steps import WorkerFailed
+from muster_agent.store import Store
+from muster_agent.verifier import Verifier
+from muster_models.errors import NotFoundError, Reason, StorageError
+from muster_models.trust.client import TrustClient
+from muster_models.trust.fetcher import Fetcher
+from muster_models.wire import Hello, ModelReport
+
+Array = NDArray[np.generic]
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 5.0
+ORDER_SECONDS = 10.0
+DAY_SECONDS = 86_400.0
+
+
+class Agent:
+    """The agent of one device in this process.
+
+    Enrol the folder first. An application that wants predictions without another process keeps one of these::
+
+        with Agent("/var/lib/muster") as agent:
+            agent.predict("digits", {"image": rows})
+
+    Args:
+        folder: Of the device; one agent at a time runs from it.
+        isolation: Where models run: ``inline`` in this process, ``process`` in workers of their own, None as
+            the folder's settings say.
+
+    Raises:
+        InvalidInputError: The folder is not that of an enrolled device, or a setting has a wrong form.
+        StorageError: Another agent runs from the folder, or the disk refuses.
+    """
+
+    def __init__(
+        self, folder: Path | str, *, isolation: Literal["process", "inline"] | None = "inline"
+    ) -> None:
+        self.folder = Folder(Path(folder))
+        self.settings = load_settings(self.folder)
+        self.isolation = Isolation(isolation or self.settings.isolation)
+        self._closing = contextlib.ExitStack()
+        self._thread: threading.Thread | None = None
+        try:
+            self._build()
+        except BaseException:
+            self._closing.close()
+            raise
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the device has a session with the broker."""
+        return self._link.is_online
+
+    def run(self) -> None:
+        """Work in this thread until ``stop`` is called in another one, or in a signal handler."""
+        log.info("%s starts, agent %s", self.settings.device, self._machine.agent)
+        self._link.start()
+        self._errands.start()
+        self._loop.run(self._course)
+
+    def start(self) -> None:
+        """Work in a thread of its own; returns at once."""
+        self._thread = threading.Thread(target=self.run, name="agent", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make ``run`` return; safe in a signal handler."""
+        self._loop.stop()
+
+    def close(self) -> None:
+        """Stop, hand what was measured to the outbox, and release everything."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def predict(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Return every output of ``model`` by name.
+
+        Raises:
+            PredictionError: No version of it runs, the inputs do not fit, or the model failed.
+        """
+        return self._runner.predict(model, {name: np.asarray(array) for name, array in inputs.items()})
+
+    def serving(self) -> dict[str, Serving]:
+        """Return what answers now, by model."""
+        return self._runner.serving()
+
+    def roll_back(self, model: str) -> None:
+        """Go back to the version before; needs no network.
+
+        Raises:
+            NotFoundError: There is none.
+            StorageError: The agent is too busy, or its disk too slow, to answer.
+        """
+        try:
+            done = self._loop.roll_back(model, seconds=ORDER_SECONDS)
+        except TimeoutError as error:
+            raise StorageError(f"the agent did not answer within {ORDER_SECONDS:.0f} s") from error
+        if not done:
+            raise NotFoundError(f"{model[:64]!r} has no version before the present one", Reason.NOT_LISTED)
+
+    def status(self) -> Status:
+        """Return the state of this device."""
+        return Status(
+            device=self.settings.device,
+            agent=self._machine.agent,
+            running=True,
+            online=self._link.is_online,
+            isolation=self._isolation_level(),
+            desired=self._course.state.sequence,
+            models=self._course.reports(),
+            answering=answering_of(self._runner.serving()),
+            outbox=self._outbox.status(),
+            certificate_ends=certificate_life(self.folder)[1].isoformat(),
+        )
+
+    # Building, in the order in which the parts need each other
+
+    def _build(self) -> None:
+        chance = random.Random()  # noqa: S311 - it spreads a fleet and keeps no secret
+        self._defer(own(self.folder.lock))
+        # Forked while this process has one thread and little memory.
+        zygote = Zygote.start()
+        self._defer(zygote.close)
+        self._machine = this_machine()
+        self._disk = RealDisk(self.folder.store)
+        store = Store(self._disk)
+        self._build_reporting()
+        self._loop = Loop(
+            Outlets(
+                report=self._report,
+                configure=self._recordings.configure,
+                between=self._notices.retry,
+            ),
+            tick_seconds=self.settings.tick_seconds,
+            chance=chance,
+        )
+        self._build_link(chance)
+        self._runner = Runner(
+            zygote,
+            on_failure=self._worker_failed,
+            on_restart=self._worker_restarted,
+            on_call=self._recordings.observe,
+            isolation=self.isolation,
+        )
+        self._defer(self._runner.close)
+        self._build_updating(store, chance)
+        port = self.settings.serve_port or None
+        control = controls(self.status, self.roll_back)
+        self._defer(Server(self._runner, self.folder.socket, port=port, control=control).close)
+
+    def _build_reporting(self) -> None:
+        settings = self.settings
+        self._recordings = Recordings(clock=time.time, emit=self._emit)
+        self._outbox = Outbox(
+            self.folder.outbox,
+            device=settings.device,
+            max_bytes=settings.outbox_bytes,
+            max_age=settings.outbox_days * DAY_SECONDS,
+            merge=self._recordings.merge,
+        )
+        self._defer(self._outbox.close)
+        self._notices = Notices(self._outbox, wake=self._wake_link, clock=time.monotonic)
+
+    def _build_link(self, chance: random.Random) -> None:
+        broker = self.settings.mqtt
+        self._link = Link(
+            self.settings.device,
+            broker,
+            context=lambda: tls_context(self.folder),
+            outbox=self._outbox,
+            hello=self._hello,
+            on_desired=self._open_envelope,
+            chance=chance,
+            pace=Pace(last_retry=broker.retry_seconds, hello=self.settings.hello_seconds),
+        )
+        self._defer(self._link.stop)
+        # What was measured last goes into the outbox while the link still stands.
+        self._defer(self._recordings.close)
+
+    def _build_updating(self, store: Store, chance: random.Random) -> None:
+        settings = self.settings
+        context = tls_context(self.folder)
+        fetcher = Fetcher(context)
+        self._defer(fetcher.close)
+        client = TrustClient(
+            self.folder.trust,
+            root=_read(self.folder.pinned_root),
+            base_url=settings.repository,
+            fetcher=fetcher,
+            clock=time.time,
+        )
+        verifier = Verifier(client, settings.device)
+        parts = Parts(
+            verifier=verifier,
+            store=store,
+            downloader=Downloader(settings.repository, fetcher, store, chance=chance),
+            runner=self._runner,
+            recordings=self._recordings,
+            machine=self._machine,
+            scratch=self.folder.run,
+            clock=time.monotonic,
+            chance=chance,
+        )
+        lanes = Lanes()
+        executor = Executor(
+            Installer(parts),
+            lanes=lanes,
+            notices=self._notices,
+            post=self._loop.post,
+            report=self._loop.report_soon,
+            collect=lambda: _collect(store),
+        )
+        self._course = Course(
+            store,
+            carry_out=executor.carry_out,
+            clock=time.monotonic,
+            chance=chance,
+            spread_seconds=settings.spread_seconds,
+        )
+        self._errands = Errands(
+            verifier,
+            self._notices,
+            Outside(
+                held=lambda: self._course.state.sequence,
+                agree=self._loop.agree,
+                greet=self._link.greet,
+                life=lambda: certificate_life(self.folder),
+                renew=lambda: self._renew(context),
+            ),
+            refresh_seconds=settings.refresh_seconds,
+            chance=chance,
+        )
+        self._defer(lambda: self._end_work(executor, lanes))
+
+    def _defer(self, close: Callable[[], object]) -> None:
+        self._closing.callback(close)
+
+    def _end_work(self, executor: Executor, lanes: Lanes) -> None:
+        executor.cancel_all()
+        self._errands.stop(STOP_SECONDS)
+        lanes.close(STOP_SECONDS)
+
+    # What the parts tell each other
+
+    def _hello(self) -> Hello:
+        return Hello(
+            device=self.settings.device,
+            desired=self._course.state.sequence,
+            agent=self._machine.agent,
+            runtimes=dict(self._machine.runtimes),
+            hardware=self._machine.hardware,
+            memory_bytes=self._machine.memory_bytes,
+            disk_free_bytes=self._disk.free_bytes(),
+            time_zone=self._machine.time_zone,
+            isolation=self._isolation_level(),
+            models=self._course.reports(),
+            outbox=self._outbox.status(),
+        )
+
+    # These two name parts that are built later than those that call them.
+
+    def _wake_link(self) -> None:
+        self._link.wake()
+
+    def _open_envelope(self, envelope: bytes) -> None:
+        self._errands.open(envelope)
+
+    def _isolation_level(self) -> str:
+        return f"{self.isolation}/{sandbox.level()}" if self.isolation is Isolation.PROCESS else "inline"
+
+    def _report(self, models: tuple[ModelReport, ...]) -> None:
+        try:
+            self._outbox.add_report(models)
+        except StorageError as error:
+            log.warning("a report is lost: %s", error)  # the next one says more
+        self._link.wake()
+
+    def _emit(self, part: WindowPart) -> None:
+        self._outbox.add_window(part)
+        self._link.wake()
+
+    def _worker_failed(self, model: str, digest: str, reason: Reason, detail: str) -> None:
+        now, jitter = time.monotonic(), random.random()  # noqa: S311 - it spreads a fleet
+        self._loop.post(
+            model, WorkerFailed(digest=digest, reason=reason, detail=detail, now=now, jitter=jitter)
+        )
+
+    def _worker_restarted(self, model: str, digest: str, reason: Reason, detail: str) -> None:
+        self._notices.tell_rarely(Notice("crashed", model, digest, reason, f"{detail}; it was started again"))
+
+    def _renew(self, context: ssl.SSLContext) -> None:
+        renew(self.settings, self.folder)
+        # Connections that are made from here on show the new certificate.
+        context.load_cert_chain(self.folder.identity / "device.pem", self.folder.identity / "device.key")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; enrol the device again") from error
+
+
+def _collect(store: Store) -> None:
+    try:
+        store.collect()
+    except StorageError as error:
+        log.warning("old files are left over: %s", error)  # they go the next time

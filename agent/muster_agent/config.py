@@ -1,0 +1,115 @@
+"""The folder of one device and its settings, read once at start from ``agent.toml``."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster_models.errors import InvalidInputError, Reason
+from muster_models.wire import DeviceId
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Positive = Annotated[float, Meta(gt=0)]
+Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:%-]{1,253}\Z")]
+Url = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._:%\[\]-]{1,253}(/[A-Za-z0-9._~%/-]{0,400})?\Z")]
+
+
+class Broker(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where MQTT is spoken, always over TLS with the device's certificate.
+
+    Attributes:
+        keepalive_seconds: A connection that is silent for longer is given up.
+        retry_seconds: A lost connection is tried again after a random time below a bound that grows to this.
+    """
+
+    host: Host
+    port: Port
+    keepalive_seconds: Annotated[int, Meta(ge=5, le=3600)] = 60
+    retry_seconds: Positive = 120.0
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that may be set on a device; enrolment writes the first four.
+
+    Attributes:
+        controller: Where certificates are renewed.
+        repository: Base URL of the static files: metadata and blobs.
+        isolation: ``process`` runs each model in a worker of its own, ``inline`` in the application.
+        refresh_seconds: Time between two looks at the signed repository when nothing else asks for one.
+        hello_seconds: Time between two greetings while the connection stands; each also follows a connect.
+        tick_seconds: Time between two looks at deadlines.
+        spread_seconds: A download begins at a random time up to this after it was asked for.
+        serve_port: A loopback TCP port for applications that cannot use the Unix socket; 0 for none.
+        outbox_bytes: What waits for the controller may take this much of the disk.
+        outbox_days: What waits for longer is dropped, oldest windows first.
+    """
+
+    device: DeviceId
+    controller: Url
+    repository: Url
+    mqtt: Broker
+    isolation: Literal["process", "inline"] = "process"
+    refresh_seconds: Positive = 3600.0
+    hello_seconds: Positive = 21_600.0
+    tick_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
+    spread_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 2.0
+    serve_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    outbox_bytes: Annotated[int, Meta(ge=65_536)] = 64 * 1024 * 1024
+    outbox_days: Positive = 30.0
+
+
+class Folder:
+    """Where each thing of one device lives."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings = root / "agent.toml"
+        self.identity = root / "identity"
+        self.pinned_root = root / "root.json"
+        self.trust = root / "trust"
+        self.store = root / "store"
+        self.outbox = root / "outbox.sqlite"
+        self.socket = root / "agent.sock"
+        self.lock = root / "agent.lock"
+        self.run = root / "run"
+
+
+def load_settings(folder: Folder) -> Settings:
+    """Read ``agent.toml``.
+
+    Raises:
+        InvalidInputError: The file is missing, is not TOML, or has a setting of the wrong form.
+    """
+    try:
+        document = tomllib.loads(folder.settings.read_text())
+        return msgspec.convert(document, Settings)
+    except FileNotFoundError as error:
+        raise _bad_setting(
+            f"{folder.settings}: not found; make the folder with: muster-agent enrol URL TOKEN --folder "
+            f"{folder.root}"
+        ) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise _bad_setting(f"{folder.settings}: {error}") from error
+
+
+def render_settings(settings: Settings) -> str:
+    """Return the text of ``agent.toml`` that reads back as ``settings``, every default written out."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for name, value in msgspec.to_builtins(settings).items():
+        if isinstance(value, dict):
+            tables += ["", f"[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]
+        else:
+            lines.append(f"{name} = {_toml(value)}")
+    return "\n".join([*lines, *tables, ""])
+
+
+def _toml(value: object) -> str:
+    # JSON's strings and numbers are TOML's.
+    return msgspec.json.encode(value).decode()
+
+
+def _bad_setting(message: str) -> InvalidInputError:
+    return InvalidInputError(Reason.BAD_SETTING, message)

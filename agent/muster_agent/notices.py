@@ -1,0 +1,90 @@
+"""Events on their way into the outbox, which never drops one: so nobody may make a device write without end.
+
+What happened to an update goes in at once. What a stranger can cause (messages that are refused) or a model
+can repeat (a worker that dies and is started again) goes in once per kind and minute, with its count.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from muster_agent.outbox import Outbox
+from muster_agent.steps import EventKind
+from muster_models.errors import Reason, StorageError
+
+log = logging.getLogger(__name__)
+
+QUIET_SECONDS = 60.0
+BACKLOG = 100  # events that a full disk keeps waiting in memory
+DETAIL_LENGTH = 600
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One event to be sent."""
+
+    kind: EventKind
+    model: str = ""
+    manifest: str = ""
+    reason: Reason | None = None
+    detail: str = ""
+
+
+class Notices:
+    """Puts events into the outbox. Thread safe.
+
+    Args:
+        outbox: Where they go.
+        wake: Called after each, so that it is sent.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, outbox: Outbox, *, wake: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._outbox = outbox
+        self._wake = wake
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._backlog: deque[Notice] = deque(maxlen=BACKLOG)
+        self._quiet: dict[tuple[str, str, Reason | None], tuple[float, int]] = {}
+
+    def tell(self, notice: Notice) -> None:
+        """Send an event; one that the disk refuses is kept in memory until ``retry``."""
+        with self._lock:
+            self._backlog.append(replace(notice, detail=notice.detail[:DETAIL_LENGTH]))
+        self.retry()
+
+    def tell_rarely(self, notice: Notice) -> None:
+        """Send an event, or count it if one of its kind, model and reason was sent within the last minute."""
+        key, now = (notice.kind, notice.model, notice.reason), self._clock()
+        with self._lock:
+            since, more = self._quiet.get(key, (-QUIET_SECONDS, 0))
+            if now - since < QUIET_SECONDS:
+                self._quiet[key] = (since, more + 1)
+                return
+            self._quiet[key] = (now, 0)
+        before = f" ({more} more since the last one)" if more else ""
+        self.tell(replace(notice, detail=notice.detail[: DETAIL_LENGTH - len(before)] + before))
+
+    def retry(self) -> None:
+        """Send what waits in memory."""
+        with self._lock:
+            if not self._backlog:
+                return
+            try:
+                while self._backlog:
+                    self._add(self._backlog[0])
+                    self._backlog.popleft()
+            except StorageError as error:
+                log.warning("an event waits for the disk: %s", error)
+        self._wake()
+
+    def _add(self, notice: Notice) -> None:
+        self._outbox.add_event(
+            notice.kind,
+            model=notice.model,
+            manifest=notice.manifest,
+            reason=notice.reason,
+            detail=notice.detail,
+        )
