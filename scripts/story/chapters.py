@@ -3,6 +3,7 @@
 The demo shows it and the end-to-end test asserts it; nothing is shown that was not seen.
 """
 
+import datetime as dt
 import json
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from muster_models.wire import DesiredModel
 from story.attacks import StolenBroker, forge_desired, tamper
 from story.errors import StoryError
-from story.fleet import DEVICES, SITES, STATIONS, ZOO, Fleet
+from story.fleet import DEVICES, SITES, STATIONS, WINDOW_SECONDS, ZOO, Fleet
 
 if TYPE_CHECKING:
     from story.api import Api
@@ -129,6 +130,7 @@ class Story:
         self._publish("digits@1.1.0")
         rollout = self._start_rollout("digits@1.1.0", "all", CANARY)
         ended = self._finish_rollout("digits@1.1.0", rollout, "completed")
+        self._wait("the control follows", lambda: self._running("digits@1.1.0") == len(DEVICES) or None)
         self.audience.end(f"digits@1.1.0 on {self._running('digits@1.1.0')} devices; {_judged(ended)}")
 
     def refuse_a_bad_version(self) -> None:
@@ -168,17 +170,28 @@ class Story:
     def notice_drift(self) -> None:
         """Let the lamp of one site age, and wait for the alarm that names it."""
         self.audience.begin("drift at one site")
+        self._calibrate()
         self.fleet.write_feed({DRIFTED: GAIN})
         began = time.monotonic()
         self._wait("an alarm fires", lambda: self._firing() or None, seconds=ALARM_SECONDS)
         took = time.monotonic() - began
         # Long enough for a second, wrong alarm to show itself.
-        windows = self._window_seconds() * SETTLE_WINDOWS
-        until = time.monotonic() + windows
-        self._wait("the fleet settles", lambda: time.monotonic() > until or None, seconds=windows + 5)
+        self._pause("the fleet settles", SETTLE_WINDOWS * WINDOW_SECONDS)
         self.facts.alarms = self._firing()
         names = [f"{alarm['level']} {alarm['subject']}: {alarm['feature']}" for alarm in self.facts.alarms]
         self.audience.end(f"after {took:.0f} s, {len(names)} alarm: {'; '.join(names)}")
+
+    def _calibrate(self) -> None:
+        """Wait until every device has run its version long enough for the detector to know its own level."""
+        self.audience.tell("the detector learns what is normal on each device")
+        since = max(dt.datetime.fromisoformat(run["since"]) for run in self._runs("digits@1.1.0"))
+        ready = since + dt.timedelta(seconds=CALIBRATION_WINDOWS * WINDOW_SECONDS)
+        seconds = (ready - dt.datetime.now(dt.UTC)).total_seconds()
+        self._pause("every device is calibrated", seconds)
+
+    def _pause(self, what: str, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        self._wait(what, lambda: time.monotonic() >= until or None, seconds=max(0.0, seconds) + 5)
 
     def _tamper(self) -> None:
         """Change one bit of a file in the repository before the stations fetch it."""
@@ -246,14 +259,12 @@ class Story:
     def _firing(self) -> list[dict[str, Any]]:
         return self.api.items("/alarms", state="firing")
 
-    def _window_seconds(self) -> float:
-        return 1.0
-
 
 # A quarter of the fleet first, a quarter as control; then everybody.
 QUICK = ("--soak", "4", "--minimum-windows", "4", "--before-windows", "4", "--probation", "2")
 CANARY = ("--stages", "25%,100%", "--control", "25%", *QUICK)
 SETTLE_WINDOWS = 10
+CALIBRATION_WINDOWS = 16  # twelve that are measured, and some on their way
 
 
 def _headline(detail: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The application of the story: real rows, as each device's instrument sees them, in calls for predictions.
 
-``python -m story.feeder FOLDER``. ``FOLDER/feed.json`` says what each site's instrument does to the rows and may
-be changed; ``FOLDER/fed.json`` says how many calls were answered and how many failed.
+``python -m story.feeder FOLDER``. ``FOLDER/feed.json`` says what each site's instrument does to rows and may
+change; ``FOLDER/fed.json`` says how many calls were answered and how many failed.
 """
 
 import importlib.util

@@ -196,9 +196,10 @@ class Fleet:
 
 
 # Lines of controller.toml as ``muster-controller init`` writes them, and what the story makes of them.
+WINDOW_SECONDS = 1.0
 QUICK = {
     "tick_seconds = 5.0": "tick_seconds = 0.5",
-    "window_seconds = 300.0": "window_seconds = 1.0",
+    "window_seconds = 300.0": f"window_seconds = {WINDOW_SECONDS}",
     "heartbeat_seconds = 300.0": "heartbeat_seconds = 5.0",
     "calibration_windows = 24": "calibration_windows = 12",
 }

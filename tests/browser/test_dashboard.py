@@ -131,7 +131,7 @@ def test_an_operator_clicks_through_a_rollout_and_sees_it_live(told: Told, light
     page = light_page
     page.goto("/rollouts/new")
     page.get_by_label("Version").select_option("weather@1.1.0")
-    cohort = page.get_by_label("Cohort")
+    cohort = page.get_by_label("Cohort: a selector")
     cohort.fill("role = stat")
     expect(page.locator("#cohort")).to_contain_text("0 of 8 devices")
     cohort.fill("role = station")
@@ -140,6 +140,7 @@ def test_an_operator_clicks_through_a_rollout_and_sees_it_live(told: Told, light
     page.get_by_label("Control").fill("0%")
     page.get_by_label("Soak").fill("600")
     page.get_by_label("Rounds").fill("2")
+    page.get_by_label("Probation").fill("1")
     page.get_by_label("Reason").fill("a better forecast")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("heading", name="weather@1.1.0")).to_be_visible()

@@ -180,6 +180,7 @@ PLAN = {
     "soak": "0",
     "minimum_rounds": "1",
     "budget": "0.01",
+    "probation": "1",
     "reason": "first install",
 }
 

@@ -23,6 +23,7 @@ class PlanForm:
     soak: str = "600"
     minimum_rounds: str = "6"
     budget: str = "0.01"
+    probation: str = "60"
     reason: str = ""
 
     def request(self) -> RolloutRequest:
@@ -40,6 +41,7 @@ class PlanForm:
             "stages": [{**stage, **conditions} for stage in parse_stages(self.stages)],
             "control": parse_share(self.control),
             "error_budget": _number("error budget", self.budget),
+            "probation_seconds": _number("probation", self.probation),
         }
         return RolloutRequest(self.version, plan=plan)
 
@@ -53,6 +55,7 @@ def read_form(
     soak: Text = "",
     minimum_rounds: Text = "",
     budget: Text = "",
+    probation: Text = "",
     reason: Text = "",
 ) -> PlanForm:
     """Return what was typed, every field as text."""
@@ -64,6 +67,7 @@ def read_form(
         soak=soak,
         minimum_rounds=minimum_rounds,
         budget=budget,
+        probation=probation,
         reason=reason,
     )
 
