@@ -1,0 +1,140 @@
+"""The plan of a rollout: what an operator decides before it starts, and nothing that happens later."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster_controller.domain.selector import parse
+from muster_models.errors import RequestError
+from muster_models.manifest import ModelName, Sha256
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0, le=1e8)]
+Seconds = Annotated[float, Meta(ge=0, le=1e8)]
+
+
+class Stage(Struct, frozen=True, forbid_unknown_fields=True):
+    """A share of the cohort and how long it must run.
+
+    Attributes:
+        percent: Of the cohort, all stages so far together; exactly one of ``percent`` and ``count`` is set.
+        count: Devices, all stages so far together.
+        soak_seconds: How long the stage runs, at least, before it can be judged healthy.
+        minimum_rounds: Rounds of windows that must have been seen in stage and control.
+    """
+
+    percent: Annotated[float, Meta(gt=0, le=100)] | None = None
+    count: Annotated[int, Meta(ge=1)] | None = None
+    soak_seconds: Seconds = 600.0
+    minimum_rounds: Annotated[int, Meta(ge=1)] = 6
+
+
+class Margins(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much worse than the concurrent control a version may be: non-inferiority margins, absolute.
+
+    Attributes:
+        errors: Rise of the share of failed calls.
+        missing: Rise of the share of missing values over all columns, predictions included.
+        latency: Rise of the mean of ln(1 + milliseconds / 5): 0.4 is half as slow again for slow calls, and
+            about 2 ms for fast ones.
+        confidence: Fall of the mean confidence. A rise is never held against a version.
+        classes: Change of the share of any one class, in either direction.
+        value: Change of the mean and of the spread of a predicted number, in standard deviations of the
+            incumbent's baseline, in either direction.
+    """
+
+    errors: Positive = 0.02
+    missing: Positive = 0.02
+    latency: Positive = 0.4
+    confidence: Positive = 0.05
+    classes: Positive = 0.08
+    value: Positive = 0.25
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is unhealthy whatever the control does.
+
+    Attributes:
+        failures: Largest share of the executed devices that may fail to install or run the version.
+        errors: Largest share of failed calls, over all windows of the version.
+        missing: Largest share of missing predictions.
+        minimum_calls: Calls before ``errors`` and ``missing`` are judged.
+    """
+
+    failures: Share = 0.1
+    errors: Share = 0.1
+    missing: Share = 0.1
+    minimum_calls: Annotated[int, Meta(ge=1)] = 50
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True):
+    """A rollout before it starts.
+
+    Attributes:
+        digest: The version to roll out, by the digest of its manifest.
+        previous: The version that the control keeps and a rollback returns to; None for a first install.
+        selector: Over labels; see ``selector.parse``.
+        control: Share of the cohort that keeps ``previous`` while any stage is judged.
+        error_budget: Probability that a version within all margins is rolled back by the gates that compare.
+        hold_budget: The same for calling a version healthy that lies outside a margin, per stage.
+        before_rounds: Rounds each arm must have been seen on ``previous`` before a stage is admitted.
+        before_seconds: How far back windows count as "before".
+        round_seconds: Length of a round, in which stage and control are compared; that of a window.
+        minimum_rows: Rows of a device in a round below which it is left out of the comparison.
+        stage_deadline_seconds: After that an undecided stage holds and waits for an operator.
+        rollback_deadline_seconds: After that devices that have not gone back are named.
+        seed: Of the draw; the same seed and devices give the same arms.
+    """
+
+    model: ModelName
+    digest: Sha256
+    previous: Sha256 | None
+    selector: str = "all"
+    stages: Annotated[tuple[Stage, ...], Meta(min_length=1, max_length=20)] = (
+        Stage(percent=5),
+        Stage(percent=25),
+        Stage(percent=100),
+    )
+    control: Annotated[float, Meta(ge=0, le=0.5)] = 0.25
+    margins: Margins = Margins()
+    limits: Limits = Limits()
+    error_budget: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
+    hold_budget: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+    before_rounds: Annotated[int, Meta(ge=2)] = 6
+    before_seconds: Positive = 86_400.0
+    round_seconds: Positive = 300.0
+    minimum_rows: Annotated[int, Meta(ge=1)] = 20
+    probation_seconds: Seconds = 60.0
+    stage_deadline_seconds: Positive = 86_400.0
+    rollback_deadline_seconds: Positive = 3600.0
+    seed: Annotated[str, Meta(min_length=1, max_length=64)] = "1"
+
+
+def parse_plan(document: dict[str, Any]) -> Plan:
+    """Parse what an operator asked for.
+
+    Raises:
+        RequestError: A field is missing, unknown, out of range or contradicts another; the message names it.
+    """
+    try:
+        plan = msgspec.convert(document, Plan)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"plan: {error}") from error
+    parse(plan.selector)
+    _check_stages(plan)
+    if plan.digest == plan.previous:
+        raise RequestError("plan: digest and previous must differ, got the same version twice")
+    return plan
+
+
+def _check_stages(plan: Plan) -> None:
+    for number, stage in enumerate(plan.stages, start=1):
+        if (stage.percent is None) == (stage.count is None):
+            raise RequestError(f"plan: stage {number} must have either percent or count")
+    if plan.stages[-1].percent != 100:  # noqa: PLR2004 - per cent
+        raise RequestError("plan: the last stage must be 100 percent")
+    for kind in ("percent", "count"):
+        sizes = [size for stage in plan.stages if (size := getattr(stage, kind)) is not None]
+        if sizes != sorted(set(sizes)):
+            raise RequestError(f"plan: stages must grow, got {kind} {sizes}")

@@ -1,0 +1,90 @@
+"""Evidence that may be looked at after every observation: e-processes and Shiryaev-Roberts e-detectors.
+
+A bet on a standardised observation z multiplies a wealth by exp(b z - b²/2), for each of a few sizes b. If z
+has mean at most 0 and is sub-gaussian with variance at most 1, the wealth is a supermartingale, and so is
+the mean over the sizes (a mixture). Two things follow, whenever and however often one looks:
+
+- Ville's inequality (1939): an *e-process*, that is a wealth which starts at 1, ever reaches 1/p with
+  probability at most p. Used for a question that is asked once, such as "is this version worse?".
+- Shin, Ramdas and Rinaldo (2022), "E-detectors": R ← (1 + R) exp(b z - b²/2), the detector of Shiryaev
+  (1963) and Roberts (1966), reaches A for the first time after A observations or more on average. Used for
+  a question that is asked for ever, such as "has this device begun to drift?".
+
+Wealth is kept as natural logarithms, one per bet, in the last axis. Variances are estimated, so both bounds
+hold approximately; ``tests/property/test_sequential_laws.py`` measures how closely.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+# Larger bets are not safe: with skewed means E exp(b z) is carried by the third cumulant.
+BETS = np.array([0.25, 0.5, 1.0, 2.0])
+CLIP = 6.0  # one observation never says more than this; clipping from above keeps the bound
+# A rate may grow a little or a lot: bets that it is this many times what calibration allows.
+RATE_FACTORS = np.array([5.0, 50.0])
+_LARGEST_RATE = 0.95
+
+
+def new_wealth(*shape: int) -> Array:
+    """Return the logarithms of wealth 1 for every bet: the start of e-processes."""
+    return np.zeros((*shape, len(BETS)))
+
+
+def new_detector(*shape: int) -> Array:
+    """Return the logarithms of R = 0 for every bet: the start of e-detectors."""
+    return np.full((*shape, len(BETS)), -np.inf)
+
+
+def new_rate_detector(*shape: int) -> Array:
+    """Return the start of e-detectors of a rate."""
+    return np.full((*shape, len(RATE_FACTORS)), -np.inf)
+
+
+def bet(z: ArrayLike) -> Array:
+    """Return the logarithm of what each bet multiplies its wealth by; shape of ``z`` and one axis more.
+
+    An observation that is not a number is no evidence: it multiplies by 1.
+
+    >>> bet(2.0).round(3).tolist()
+    [0.469, 0.875, 1.5, 2.0]
+    """
+    values = np.clip(np.asarray(z, dtype=np.float64), -CLIP, CLIP)[..., None]
+    return np.nan_to_num(BETS * values - BETS**2 / 2, nan=0.0)
+
+
+def bet_rate(hits: ArrayLike, rows: ArrayLike, *, rate: ArrayLike, effect: ArrayLike) -> Array:
+    """Return the logarithm of what bets on a grown rate multiply by: likelihood ratios of a binomial.
+
+    Args:
+        hits: How many of ``rows`` had the property.
+        rate: Upper bound of the rate that does not matter, in (0, 1).
+        effect: Design effect, at least 1: how many rows say as much as one independent row.
+    """
+    low = np.clip(np.asarray(rate, dtype=np.float64), 1e-9, 0.5)[..., None]
+    # A binomial likelihood ratio with p > rate is a supermartingale for every true rate below ``rate``.
+    high = np.minimum(low * RATE_FACTORS, np.maximum(_LARGEST_RATE, low))
+    counted, total = np.asarray(hits, dtype=np.float64)[..., None], np.asarray(rows, np.float64)[..., None]
+    gain = counted * np.log(high / low) + (total - counted) * np.log((1 - high) / (1 - low))
+    return np.asarray(gain / np.maximum(np.asarray(effect, dtype=np.float64), 1.0)[..., None])
+
+
+def detect(detector: NDArray[np.floating], gain: Array) -> Array:
+    """Return e-detectors after one more observation: R ← (1 + R) e, in logarithms."""
+    return np.asarray(np.logaddexp(0.0, detector) + gain)
+
+
+def log_mean(logs: Array, axis: int | tuple[int, ...] = -1) -> Array:
+    """Return the logarithm of the mean of exponentials along ``axis``.
+
+    A mean of e-values is an e-value, whatever depends on what.
+
+    >>> float(log_mean(np.log([1.0, 3.0])).round(6)) == round(float(np.log(2)), 6)
+    True
+    """
+    top = np.max(logs, axis=axis, keepdims=True)
+    steady = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        mean = np.log(np.mean(np.exp(logs - steady), axis=axis, keepdims=True)) + steady
+    return np.asarray(np.squeeze(mean, axis=axis))

@@ -1,0 +1,106 @@
+"""Plans, and the draw of control and stages."""
+
+from typing import Any
+
+import pytest
+
+from muster_controller.domain.draw import CONTROL, WITNESSES, arms, draw, witnesses
+from muster_controller.domain.plan import Plan, parse_plan
+from muster_models.errors import RequestError
+from support.rollouts import NEW, OLD, make_plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"digest": "x"}, r"\$\.digest"),
+        ({"digest": OLD}, "must differ"),
+        ({"control": 0.9}, r"\$\.control"),
+        ({"stages": []}, r"\$\.stages"),
+        ({"stages": [{"percent": 50}]}, "last stage must be 100"),
+        ({"stages": [{"percent": 50, "count": 2}, {"percent": 100}]}, "stage 1 must have either"),
+        ({"stages": [{}, {"percent": 100}]}, "stage 1 must have either"),
+        ({"stages": [{"percent": 50}, {"percent": 25}, {"percent": 100}]}, "stages must grow"),
+        ({"error_budget": 0}, r"\$\.error_budget"),
+        ({"margins": {"confidence": -1}}, r"\$\.margins\.confidence"),
+        ({"selector": "site ="}, "column 7"),
+        ({"speed": 3}, "speed"),
+    ],
+)
+def test_a_wrong_plan_is_refused_and_the_field_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        make_plan(**changes)
+
+
+def test_a_plan_needs_only_model_and_versions() -> None:
+    plan = parse_plan({"model": "digits", "digest": NEW, "previous": None})
+
+    assert plan.stages[-1].percent == 100
+
+
+def sizes(plan: Plan, count: int) -> dict[int, int]:
+    names = [f"device-{i}" for i in range(count)]
+    drawn = arms(plan, draw(plan, names), names)
+    return {arm: list(drawn.values()).count(arm) for arm in set(drawn.values())}
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (8, {CONTROL: 2, 0: 2, 1: 4}),
+        (1, {0: 1}),
+        (2, {CONTROL: 1, 0: 1}),
+        (3, {CONTROL: 1, 0: 1, 1: 1}),
+        (1000, {CONTROL: 250, 0: 250, 1: 500}),
+    ],
+)
+def test_control_and_stages_have_the_planned_sizes(count: int, expected: dict[int, int]) -> None:
+    assert sizes(make_plan(), count) == expected
+
+
+def test_a_first_install_has_no_control() -> None:
+    assert sizes(make_plan(previous=None), 8) == {0: 2, 1: 6}
+
+
+def test_stages_may_be_counted() -> None:
+    assert sizes(make_plan(stages=[{"count": 1}, {"count": 3}, {"percent": 100}]), 8) == {
+        CONTROL: 2,
+        0: 1,
+        1: 2,
+        2: 3,
+    }
+
+
+def test_the_draw_depends_on_the_seed_and_on_nothing_else() -> None:
+    names = [f"device-{i}" for i in range(40)]
+    first, again, other = (
+        arms(plan, draw(plan, chosen), chosen)
+        for plan, chosen in (
+            (make_plan(seed="1"), names),
+            (make_plan(seed="1"), names[::-1]),
+            (make_plan(seed="2"), names),
+        )
+    )
+
+    assert first == again
+    assert first != other
+
+
+def test_joining_and_leaving_moves_no_other_device() -> None:
+    plan = make_plan()
+    names = [f"device-{i}" for i in range(40)]
+    cuts = draw(plan, names)
+    before = arms(plan, cuts, names)
+
+    after = arms(plan, cuts, [*names[10:], *(f"late-{i}" for i in range(40))])
+
+    assert {name: after[name] for name in names[10:]} == {name: before[name] for name in names[10:]}
+    assert set(after.values()) == {CONTROL, 0, 1}
+
+
+def test_witnesses_are_a_bounded_part_of_each_arm() -> None:
+    plan = make_plan()
+    names = [f"device-{i}" for i in range(1000)]
+    chosen = witnesses(plan, arms(plan, draw(plan, names), names))
+
+    assert sorted(list(chosen.values()).count(arm) for arm in (CONTROL, 0, 1)) == [WITNESSES] * 3
