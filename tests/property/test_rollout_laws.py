@@ -54,7 +54,8 @@ def reached_states(previous: str | None) -> tuple[State, ...]:
     """Return at least one state of every phase and step that real courses lead to."""
     found: dict[tuple[object, ...], State] = {}
     orders: tuple[tuple[int, type[Event] | str], ...] = (
-        (999, ""), (14, "pause"), (20, "keep"), (20, "revert"), (999, "offline"), (999, "silent"), (999, "long"),
+        (999, ""), (14, "pause"), (20, "keep"), (20, "revert"), (999, "offline"), (999, "silent"),
+        (999, "long"),
     )  # fmt: skip
     for new, (when, what) in itertools.product(("1.1.0", "1.2.0"), orders):
         rounds = 20 if what == "long" else 6

@@ -174,6 +174,28 @@ def test_slow_calls_are_unhealthy() -> None:
     assert judged(world, "latency").verdict is Verdict.UNHEALTHY
 
 
+@pytest.mark.parametrize("slow_rounds", [1, 2])
+def test_a_hiccup_after_the_change_is_no_reason_to_go_back(slow_rounds: int) -> None:
+    version = Digits("1.1.0")
+    good = answer_with({OLD: version, NEW: version})
+    answered: dict[str, int] = {}
+
+    def answer(device: str, manifest: str, start: float, chance: np.random.Generator) -> WindowFacts | None:
+        facts = good(device, manifest, start, chance)
+        if facts is None or manifest == OLD:
+            return facts
+        answered[device] = answered.get(device, 0) + 1
+        hiccup = [0] * (len(facts.latency) - 1) + [facts.calls]
+        return replace(facts, latency=hiccup) if answered[device] <= slow_rounds else facts
+
+    world = World(make_plan(), answer)
+    world.run_before(12)
+    world.start()
+    world.tick(80)
+
+    assert world.state.phase is RolloutPhase.COMPLETED
+
+
 def test_what_is_slower_by_a_fraction_of_a_millisecond_is_healthy() -> None:
     world = changed(Digits("1.1.0"), slower_bins=1)
     world.tick(60)

@@ -106,7 +106,7 @@ def test_evidence_names_gates_denominators_and_what_is_missing() -> None:
         "errors", "missing", "latency", "confidence", "class mix",
     ]  # fmt: skip
     assert (evidence.denominators.targeted, evidence.denominators.control) == (2, 2)
-    assert "2 of 6 rounds" in evidence.missing
+    assert "1 of 6 rounds" in evidence.missing
 
 
 def test_a_stage_waits_for_its_soak() -> None:

@@ -83,7 +83,7 @@ class Ledger(Struct, frozen=True):
     Attributes:
         frozen: The control's level is fixed: set when the first stage is admitted.
         before: Tracks by witness and gauge.
-        switched: Witnesses that have answered with the version.
+        switched: Round in which each witness first answered with the version.
         open: Rounds that are not closed yet: by index, the version that answered, device and gauge.
         trials: By gauge; one entry per direction.
         rounds: Rounds of this stage that counted.
@@ -93,7 +93,7 @@ class Ledger(Struct, frozen=True):
     frozen: bool = False
     scale: tuple[float, float] | None = None
     before: dict[str, dict[str, Track]] = {}
-    switched: tuple[str, ...] = ()
+    switched: dict[str, int] = {}
     open: dict[int, dict[Side, dict[str, dict[str, tuple[float, float, float]]]]] = {}
     trials: dict[str, tuple[Trial, ...]] = {}
     rounds: int = 0

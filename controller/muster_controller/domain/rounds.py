@@ -26,6 +26,9 @@ SLACK = 1.5
 # What few rounds say about a device's spread is pulled towards that of all, as if seen for so many rounds.
 PRIOR_ROUNDS = 20.0
 
+# One round never decides alone: a short hiccup of the stage is no reason to go back.
+MOST_HARM = 3.0
+
 Readings = dict[str, dict[str, Reading]]  # by device, then gauge
 
 
@@ -62,7 +65,7 @@ class _Working:
     def __post_init__(self) -> None:
         self.scale = Scale(*self.ledger.scale) if self.ledger.scale else None
         self.before = {device: dict(tracks) for device, tracks in self.ledger.before.items()}
-        self.switched = set(self.ledger.switched)
+        self.switched = dict(self.ledger.switched)
         self.reporting = set(self.ledger.reporting)
         self.totals = self.ledger.totals
         self.trials = dict(self.ledger.trials)
@@ -81,19 +84,20 @@ class _Working:
     def add(self, window: WindowFacts) -> None:
         """Put a window into its round, if it says anything to this rollout."""
         arm = self.arms.get(window.device)
+        index = int((window.start + window.end) / 2 // self.plan.round_seconds)
         if window.manifest == self.plan.digest:
             if window.end <= self.started:
                 return
             self._count(window)
-            if arm in (None, CONTROL):
+            # The round of the change is left out: part of it is the old version's, and the new one warms up.
+            if arm in (None, CONTROL) or index <= self.switched.setdefault(window.device, index):
                 return
-            self.switched.add(window.device)
-        elif window.manifest != self.plan.previous or arm is None or window.device in self.switched:
-            return
-        elif self.scale is None:
-            self.scale = gauges.scale_of(window)
-        index = int((window.start + window.end) / 2 // self.plan.round_seconds)
-        side: Side = "new" if window.manifest == self.plan.digest else "old"
+            self._read(window, index, "new")
+        elif window.manifest == self.plan.previous and arm is not None and window.device not in self.switched:
+            self.scale = self.scale or gauges.scale_of(window)
+            self._read(window, index, "old")
+
+    def _read(self, window: WindowFacts, index: int, side: Side) -> None:
         held = self.open.setdefault(index, {}).setdefault(side, {}).setdefault(window.device, {})
         for gauge, reading in gauges.read(window, self.scale).items():
             held[gauge] = held[gauge] + reading if gauge in held else reading
@@ -109,7 +113,7 @@ class _Working:
             self.ledger,
             scale=(self.scale.mean, self.scale.sd) if self.scale else None,
             before=self.before,
-            switched=tuple(sorted(self.switched)),
+            switched=self.switched,
             open={
                 index: {
                     side: {
@@ -194,7 +198,7 @@ class _Working:
         self.trials[gauge] = tuple(
             trial.after(
                 moved,
-                harm=(side * moved - margin - slack) / sd,
+                harm=min((side * moved - margin - slack) / sd, MOST_HARM),
                 assurance=(margin - side * moved - slack) / sd,
             )
             for side, trial in zip(sides, self.trials.get(gauge, (Trial(),) * len(sides)), strict=True)
