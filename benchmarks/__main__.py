@@ -1,35 +1,49 @@
 """Runs the benchmarks by name, each in a process of its own, and prints one row per figure.
 
-``scripts/bench [NAME ...] [-o table|json]``; NAME is a file of this folder without ``.py``.
+``scripts/bench [NAME ...] [-o table|json]``; NAME is a file of this folder without ``.py``. This module needs
+nothing but Python: the environment of the benchmarks is made when one is really run.
 """
 
 import argparse
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+PEERS = FOLDER.parent / "scripts/peers"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"__main__", "figure"})
 # One thread each, so that the ratio of two runs compares work and not cores.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER)}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # The tests' support stages whole agents and signed repositories.
+    "PYTHONPATH": os.pathsep.join((str(FOLDER), str(FOLDER.parent / "tests"))),
+}
 
 
-def run(name: str) -> list[dict[str, Any]]:
+def run(name: str, python: str) -> list[dict[str, Any]]:
     """Run one benchmark and return its figures.
 
     Raises:
         SystemExit: The benchmark failed; its own error is on stderr.
     """
-    done = subprocess.run(
-        [sys.executable, FOLDER / f"{name}.py"], env=ENVIRONMENT, stdout=subprocess.PIPE, check=False
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"benchmark {name} failed with exit status {done.returncode}")
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    rows: list[dict[str, Any]] = json.loads(_output(f"benchmark {name}", python, FOLDER / f"{name}.py"))
     return rows
+
+
+def _output(what: str, *command: str | Path) -> str:
+    done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{what} failed with exit status {done.returncode}")
+    return done.stdout
+
+
+def render(rows: list[dict[str, Any]], output: str) -> str:
+    """Return the figures as ``table`` or as ``json``."""
+    return json.dumps(rows, indent=2) if output == "json" else table(rows)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -61,9 +75,12 @@ def main() -> None:
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(NAMES))
     if unknown:
-        parser.error(f"unknown benchmark {unknown[0]!r}, expected one of: {', '.join(NAMES)}")
-    rows = [row for name in arguments.names or NAMES for row in run(name)]
-    print(json.dumps(rows, indent=2) if arguments.output == "json" else table(rows))
+        parser.exit(
+            2, f"scripts/bench: unknown benchmark {unknown[0]!r}, expected one of: {', '.join(NAMES)}\n"
+        )
+    python = _output("installing the peers", PEERS).strip()
+    rows = [row for name in arguments.names or NAMES for row in run(name, python)]
+    print(render(rows, arguments.output))
 
 
 if __name__ == "__main__":

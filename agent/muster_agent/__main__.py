@@ -104,12 +104,16 @@ def _enrol(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from muster_agent.runner import Zygote  # noqa: PLC0415 - see above
+
+    # Forked before the rest of the agent is imported, so that no child carries that: 10 MB.
+    zygote = Zygote.start()
     from muster_agent.app import Agent  # noqa: PLC0415 - see above
 
     level = logging.DEBUG if arguments.verbose else logging.INFO
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of every key that did not sign
-    agent = Agent(arguments.folder, isolation="inline" if arguments.inline else None)
+    agent = Agent(arguments.folder, isolation="inline" if arguments.inline else None, zygote=zygote)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     try:

@@ -68,6 +68,8 @@ class Agent:
         folder: Of the device; one agent at a time runs from it.
         isolation: Where models run: ``inline`` in this process, ``process`` in workers of their own, None as
             the folder's settings say.
+        zygote: Where children come from, closed with the agent; None starts one. One that was started before
+            this module was imported is smaller.
 
     Raises:
         InvalidInputError: The folder is not that of an enrolled device, or a setting has a wrong form.
@@ -75,15 +77,22 @@ class Agent:
     """
 
     def __init__(
-        self, folder: Path | str, *, isolation: Literal["process", "inline"] | None = "inline"
+        self,
+        folder: Path | str,
+        *,
+        isolation: Literal["process", "inline"] | None = "inline",
+        zygote: Zygote | None = None,
     ) -> None:
-        self.folder = Folder(Path(folder))
-        self.settings = load_settings(self.folder)
-        self.isolation = Isolation(isolation or self.settings.isolation)
         self._closing = contextlib.ExitStack()
         self._thread: threading.Thread | None = None
         try:
-            self._build()
+            # Forked while this process has one thread and little memory.
+            zygote = zygote or Zygote.start()
+            self._defer(zygote.close)
+            self.folder = Folder(Path(folder))
+            self.settings = load_settings(self.folder)
+            self.isolation = Isolation(isolation or self.settings.isolation)
+            self._build(zygote)
         except BaseException:
             self._closing.close()
             raise
@@ -168,12 +177,9 @@ class Agent:
 
     # Building, in the order in which the parts need each other
 
-    def _build(self) -> None:
+    def _build(self, zygote: Zygote) -> None:
         chance = random.Random()  # noqa: S311 - it spreads a fleet and keeps no secret
         self._defer(own(self.folder.lock))
-        # Forked while this process has one thread and little memory.
-        zygote = Zygote.start()
-        self._defer(zygote.close)
         self._machine = this_machine()
         self._disk = RealDisk(self.folder.store)
         store = Store(self._disk)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from muster_agent.httpwire import HttpError
 from muster_models.manifest import TensorSpec
+from muster_models.runtime.protocol import type_name
 
 Array = NDArray[np.generic]
 HEADER_LENGTH = "inference-header-content-length"
@@ -285,7 +286,7 @@ def _all_binary(arrays: Mapping[str, Array]) -> tuple[list[Tensor], list[bytes]]
 
 
 def _tensor(name: str, array: Array, **about: Any) -> Tensor:
-    kind = "str" if array.dtype.kind in "OUS" else array.dtype.name
+    kind = type_name(array.dtype)
     datatype = _DATATYPES.get(kind)
     if datatype is None:
         raise bad(f"tensor {name!r} has type {kind}, which has no form on the wire")

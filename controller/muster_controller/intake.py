@@ -15,7 +15,7 @@ from muster_controller.store.baselines import Baselines
 from muster_controller.store.refusals import Refused
 from muster_models import topics, wire
 from muster_models.errors import MessageError, MusterError, Reason, SketchError
-from muster_models.sketch.codec import decode
+from muster_models.sketch.codec import rows_of_all
 
 AHEAD_SECONDS = 86_400.0  # a device's clock may be wrong, but nothing is stored for a day later than tomorrow
 KINDS: dict[type, topics.Up] = {
@@ -140,13 +140,25 @@ class _Batch:
     def finish(self) -> None:
         """Store the windows, all at once."""
         known = versions.baselines(self._session, {window.manifest for window in self._windows})
+        sound = [window for window in self._windows if self._is_sound(window, known)]
+        encoded = [(window.baseline, window.sketch) for window in sound if window.sketch]
+        read = iter(self._baselines.read_all(encoded, rows_of_all))
         accepted: list[tuple[wire.Window, int]] = []
-        for window in self._windows:
-            try:
-                accepted.append((window, self._rows(window, known)))
-            except MusterError as error:
-                self.refused.append(_refused(window.device, error))
+        for window in sound:
+            match next(read) if window.sketch else 0:
+                case int() as rows:
+                    accepted.append((window, rows))
+                case error:
+                    self.refused.append(_refused(window.device, error))
         windows.add(self._session, accepted, self._now)
+
+    def _is_sound(self, window: wire.Window, known: Mapping[str, tuple[str, str]]) -> bool:
+        try:
+            _check(window, known, self._now)
+        except MusterError as error:
+            self.refused.append(_refused(window.device, error))
+            return False
+        return True
 
     def _greet(self, hello: wire.Hello) -> None:
         devices.greet(self._session, hello)
@@ -164,24 +176,22 @@ class _Batch:
     def _past(self, instant: float) -> float:
         return min(instant, self._now + AHEAD_SECONDS)
 
-    def _rows(self, window: wire.Window, known: Mapping[str, tuple[str, str]]) -> int:
-        """Return the rows in a window's sketch; raise when the window is not as it must be."""
-        if known.get(window.manifest) != (window.model, window.baseline):
-            raise SketchError(
-                f"a window of {window.model} names version {window.manifest[:12]} on baseline "
-                f"{window.baseline[:12]}, which was not released so"
-            )
-        if window.end < window.start or window.end > self._now + AHEAD_SECONDS:
-            raise MessageError(f"a window from {window.start:.0f} to {window.end:.0f} cannot be")
-        bins = len(wire.LATENCY_EDGES_MS) + 1
-        if len(window.latency) != bins or window.errors > window.calls:
-            raise MessageError(
-                f"expected {bins} latency bins and at most {window.calls} errors, "
-                f"got {len(window.latency)} and {window.errors}"
-            )
-        if not window.sketch:
-            return 0
-        return decode(window.sketch, self._baselines.get(window.baseline)).rows
+
+def _check(window: wire.Window, known: Mapping[str, tuple[str, str]], now: float) -> None:
+    """Raise when a window is not as it must be; its sketch is looked at later."""
+    if known.get(window.manifest) != (window.model, window.baseline):
+        raise SketchError(
+            f"a window of {window.model} names version {window.manifest[:12]} on baseline "
+            f"{window.baseline[:12]}, which was not released so"
+        )
+    if window.end < window.start or window.end > now + AHEAD_SECONDS:
+        raise MessageError(f"a window from {window.start:.0f} to {window.end:.0f} cannot be")
+    bins = len(wire.LATENCY_EDGES_MS) + 1
+    if len(window.latency) != bins or window.errors > window.calls:
+        raise MessageError(
+            f"expected {bins} latency bins and at most {window.calls} errors, "
+            f"got {len(window.latency)} and {window.errors}"
+        )
 
 
 def _refused(device: str, error: MusterError) -> Refused:

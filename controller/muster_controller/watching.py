@@ -10,7 +10,7 @@ from sqlmodel import Session
 from muster_controller.config import Settings
 from muster_controller.domain import drift
 from muster_controller.domain.drift import DriftConfig, DriftState, Signal
-from muster_controller.store import devices, events, versions, windows
+from muster_controller.store import devices, events, running, versions, windows
 from muster_controller.store import drift as drift_store
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.engine import Reading, Unit
@@ -23,11 +23,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _News:
-    """What is to be judged of one model on one baseline."""
+    """What is to be judged of one model on one baseline; ``moved`` are devices that left it for another."""
 
     judged: drift_store.Judged | None
     windows: Sequence[windows.StoredWindow]
     groups: dict[str, str]
+    moved: frozenset[str]
 
 
 class Watching:
@@ -59,22 +60,23 @@ class Watching:
             NotFoundError: The file of the baseline is gone.
         """
         with Reading(self._engine) as session:
-            news = self._news(session, model, baseline)
+            news = self._news(session, model, baseline, now=now)
         if news is None:
             return False
         known = self._baselines.get(baseline)
         state = _decode(news.judged, known)
         facts = window_facts(news.windows, self._baselines)
         state, signals = drift.observe(state, facts, known, self._config, groups=news.groups, now=now)
+        state, ended = drift.retire(state, news.moved, known, self._config, now=now)
         upto = news.windows[-1].id if news.windows else _upto(news.judged)
         with Unit(self._engine) as session:
             judged = drift_store.Judged(upto, state.encode())
             drift_store.save(session, model, baseline, judged=judged, now=now)
-            for signal in signals:
+            for signal in (*signals, *ended):
                 _save(session, model, baseline, signal=signal, now=now)
         return len(news.windows) == MAX_WINDOWS
 
-    def _news(self, session: Session, model: str, baseline: str) -> _News | None:
+    def _news(self, session: Session, model: str, baseline: str, *, now: float) -> _News | None:
         judged = drift_store.judged(session, model, baseline)
         found = windows.after(session, model, baseline, upto=_upto(judged), limit=MAX_WINDOWS)
         if not found and not drift_store.has_active_alarm(session, model, baseline):
@@ -82,7 +84,13 @@ class Watching:
         label = self._config.group_label
         members = devices.members(session)
         groups = {member.id: member.labels[label] for member in members if label in member.labels}
-        return _News(judged, found, groups)
+        return _News(
+            judged, found, groups, running.moved_on(session, model, baseline, before=self._settled(now))
+        )
+
+    def _settled(self, now: float) -> float:
+        """Return since when a device must be on another baseline: a canary that comes back stays known."""
+        return now - self._config.calibration_windows * self._config.round_seconds
 
 
 def _upto(judged: drift_store.Judged | None) -> int:

@@ -23,7 +23,9 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Also where a shell that runs this in the background has set interrupts to be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="muster-demo-") as folder:
         fleet = Fleet(Path(folder))

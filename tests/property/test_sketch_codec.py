@@ -230,3 +230,31 @@ def test_a_window_of_a_thousand_rows_takes_at_most_thirty_bytes_a_feature(shift:
     ]
 
     assert np.mean(sizes) <= (30 if shift == 0 else 36)
+
+
+@given(st.lists(matrices(), min_size=1, max_size=12), st.integers(0, 2**32), st.integers(1, 40_000))
+def test_sketches_read_together_are_those_read_alone(many: list[Rows], seed: int, at_once: int) -> None:
+    """Also beside damaged ones, and however they are split into pieces of bounded memory."""
+    chance = random.Random(seed)
+    sound = [codec.encode(sketch_rows(rows, BASELINE), BASELINE) for rows in many]
+    encoded = [*sound, *(mutate(data, chance) for data in sound), b""]
+    chance.shuffle(encoded)
+    alone = [decodes(data) for data in encoded]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_AT_ONCE", at_once)
+        together = codec.decode_all(encoded, BASELINE)
+        rows = codec.rows_of_all(encoded, BASELINE)
+
+    assert [None if isinstance(one, SketchError) else one for one in together] == alone
+    assert [None if isinstance(one, SketchError) else one.moments for one in together] == [
+        None if one is None else one.moments for one in alone
+    ]
+    assert [str(one) for one in rows] == [
+        str(one) if isinstance(one, SketchError) else str(one.rows) for one in together
+    ]
+
+
+def test_nothing_to_read_is_nothing_read() -> None:
+    assert codec.decode_all([], BASELINE) == []
+    assert codec.rows_of_all([], BASELINE) == []

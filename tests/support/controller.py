@@ -88,22 +88,29 @@ def enrol(ground: Ground, device: str, labels: Mapping[str, str] | None = None) 
 
 def make_window(ground: Ground, device: str, sequence: int, **changes: object) -> wire.Window:
     """Return a window of 100 rows, ten seconds after the one before."""
-    rows = draw_rows(100, seed=sequence)
     values: dict[str, object] = {
         "device": device,
-        "epoch": 1,
         "sequence": sequence,
-        "model": "digits",
         "manifest": ground.release.digest,
-        "baseline": ground.baseline.digest,
         "start": NOW + 10.0 * sequence,
         "end": NOW + 10.0 * sequence + 10.0,
-        "calls": 100,
-        "errors": 0,
-        "latency": (0, 100, *[0] * (len(wire.LATENCY_EDGES_MS) - 1)),
-        "sketch": encode(sketch_rows(rows, ground.baseline), ground.baseline),
     }
-    return wire.Window(**(values | changes))  # type: ignore[arg-type]  # by name
+    return window_of(draw_rows(100, seed=sequence), ground.baseline, **(values | changes))
+
+
+def window_of(rows: NDArray[np.float64], baseline: Baseline, **fields: object) -> wire.Window:
+    """Return the window of ``digits`` in which each of these rows was one call, all equally fast."""
+    values: dict[str, object] = {
+        "epoch": 1,
+        "sequence": 1,
+        "model": "digits",
+        "baseline": baseline.digest,
+        "calls": len(rows),
+        "errors": 0,
+        "latency": (0, len(rows), *[0] * (len(wire.LATENCY_EDGES_MS) - 1)),
+        "sketch": encode(sketch_rows(rows, baseline), baseline),
+    }
+    return wire.Window(**(values | fields))  # type: ignore[arg-type]  # by name
 
 
 def make_hello(device: str, **changes: object) -> wire.Hello:

@@ -14,7 +14,7 @@ from sqlmodel import select
 
 from muster_controller import intake
 from muster_controller.advancing import Advancing
-from muster_controller.config import Settings
+from muster_controller.config import DriftSettings, Settings
 from muster_controller.domain import rollout as domain
 from muster_controller.domain.plan import Plan, Stage, parse_plan
 from muster_controller.domain.rollout import RolloutPhase
@@ -22,18 +22,22 @@ from muster_controller.reconcile import Outside, Reconcile
 from muster_controller.store import assignments, desired, drift, enrolment, rollouts, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.facts import rollout_facts
-from muster_controller.store.tables import Assignment, DesiredState, EventRecord, WindowRecord
+from muster_controller.store.tables import Alarm, Assignment, DesiredState, EventRecord, WindowRecord
 from muster_models import topics, wire
+from muster_models.sketch.baseline import make_baseline
 from muster_models.trust.verified import VerifiedManifest
 from support.controller import (
+    COLUMNS,
     NOW,
     Ground,
     device_report,
+    draw_rows,
     enrol,
     lay_ground,
     make_hello,
     make_window,
     release_of,
+    window_of,
 )
 
 DAY = 86_400.0
@@ -438,6 +442,52 @@ def test_a_drift_state_of_an_unknown_form_is_begun_anew(ground: Ground, line: Wi
         judged = drift.judged(session, "digits", digest)
     assert judged is not None
     assert (judged.upto, judged.state == b"of another age") == (1, False)
+
+
+def drift_away(ground: Ground, line: Wire) -> float:
+    """Let berlin-1 run, drift and raise an alarm; return the time then."""
+    say(ground, wire.Report("berlin-1", 1, 1, NOW, (device_report(ground.release.digest),)))
+    for sequence in range(2, 60):
+        shift = 0.0 if sequence < 30 else 3.0
+        for device in DEVICES:
+            rows = draw_rows(100, seed=sequence)
+            rows[:, 0] += shift if device == "berlin-1" else 0.0
+            at = {"start": NOW + 10.0 * sequence, "end": NOW + 10.0 * sequence + 10.0}
+            names = {"device": device, "sequence": sequence, "manifest": ground.release.digest}
+            say(ground, window_of(rows, ground.baseline, **names, **at))
+    now = NOW + 620
+    for later in (0, 10, 20):
+        tick(ground, line, now + later, **QUICK)
+    return now + 20
+
+
+QUICK = {"reporting": wire.Reporting(window_seconds=10.0), "drift": DriftSettings(calibration_windows=12)}
+
+
+def alarm_states(ground: Ground) -> list[tuple[str, str]]:
+    with Reading(ground.engine) as session:
+        return [(alarm.subject, alarm.state) for alarm in session.exec(select(Alarm))]
+
+
+def test_an_alarm_ends_when_its_devices_have_moved_to_another_baseline_for_good(
+    ground: Ground, line: Wire
+) -> None:
+    now = drift_away(ground, line)
+    assert alarm_states(ground) == [("berlin-1", "firing")]
+    other = make_baseline(draw_rows(500, seed=9), COLUMNS, classes=10)
+    ground.blobs.put(other.digest, [other.encode()])
+    release = release_of(other, version="1.1.0", release=2)
+    with Unit(ground.engine) as session:
+        versions.add(session, release, now)
+    moved = wire.Report("berlin-1", 1, 100, now, (device_report(release.digest, "1.1.0"),))
+    say(ground, moved, now)
+
+    tick(ground, line, now + 60, **QUICK)
+    soon = alarm_states(ground)
+    tick(ground, line, now + 130, **QUICK)
+
+    assert soon == [("berlin-1", "firing")]
+    assert alarm_states(ground) == [("berlin-1", "resolved")]
 
 
 # Being killed

@@ -10,6 +10,7 @@ import importlib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,29 @@ _LENGTHS = (1, 2, 8, 64, 512)  # tried one after the other for an axis that acce
 _READER = "onnx"  # reads examples in protobuf; comes with the operator extra
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What a model was tried with.
+
+    Attributes:
+        inputs: The last ones, which were answered well.
+        warnings: Which examples could not be used, and why.
+    """
+
+    inputs: Arrays
+    warnings: tuple[str, ...] = ()
+
+
 def warm() -> None:
     """Import what ``answer`` may need, while this process can still read everything."""
     codecs.lookup("cp437")  # what zip files name their members in
+    importlib.import_module("numpy.random")  # which numpy itself imports at first use
     with suppress(ImportError):
         importlib.import_module(_READER)
 
 
-def answer(runtime: Runtime, folder: Path, *, most: int) -> Arrays:
-    """Have a model answer its examples, or a made-up input where it has none, and return the last inputs.
+def answer(runtime: Runtime, folder: Path, *, most: int) -> Tried:
+    """Have a model answer its examples, or a made-up input where it has none.
 
     Args:
         runtime: The loaded model.
@@ -51,14 +66,22 @@ def answer(runtime: Runtime, folder: Path, *, most: int) -> Arrays:
         PredictionError: The model fails, or answers something else.
     """
     used: Arrays | None = None
+    warnings: list[str] = []
+    names = {spec.name for spec in runtime.inputs}
     for name, inputs, expected in _examples(runtime, folder):
+        if absent := names - inputs.keys():
+            warnings.append(f"example {name} is not used: it gives no input {sorted(absent)}")
+            continue
+        if missing := expected.keys() - {spec.name for spec in runtime.outputs}:
+            # Otherwise a renamed output would never be compared with anything.
+            raise PredictionError(Reason.WRONG_OUTPUT, f"example {name}: the model has no {sorted(missing)}")
         outputs = runtime.run(inputs)
         OutputCheck((), most)(outputs)
         wrong = compare(pack(expected), outputs, absolute=_ABSOLUTE, relative=_RELATIVE)
         if wrong is not None:
             raise PredictionError(Reason.WRONG_OUTPUT, f"example {name}: {wrong}")
         used = inputs
-    return used if used is not None else _answer_made_up(runtime, most)
+    return Tried(used if used is not None else _answer_made_up(runtime, most), tuple(warnings))
 
 
 def _answer_made_up(runtime: Runtime, most: int) -> Arrays:
@@ -90,7 +113,7 @@ def made_up(specs: Specs, *, length: int) -> Arrays:
     return {spec.name: _made_up(spec, length, random) for spec in specs}
 
 
-def _made_up(spec: TensorSpec, length: int, random: np.random.Generator) -> Array:
+def _made_up(spec: TensorSpec, length: int, random: "np.random.Generator") -> Array:
     shape = tuple(length if axis is None else axis for axis in spec.shape)
     if spec.dtype == "str":
         return np.full(shape, "a", dtype=object)
@@ -102,7 +125,7 @@ def _made_up(spec: TensorSpec, length: int, random: np.random.Generator) -> Arra
 
 
 def _examples(runtime: Runtime, folder: Path) -> Iterator[tuple[str, Arrays, Arrays]]:
-    """Yield the name, inputs and expected outputs of every example that gives all inputs."""
+    """Yield the name, inputs and expected outputs of every example."""
     names = {spec.name for spec in runtime.inputs}
     for source in sorted((*folder.glob("*.npz"), *folder.glob("test_data_set_*"))):
         try:
@@ -110,15 +133,25 @@ def _examples(runtime: Runtime, folder: Path) -> Iterator[tuple[str, Arrays, Arr
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise ModelFileError(f"example {source.name} cannot be read: {error}") from error
         inputs = _named(arrays, "in", runtime.inputs)
-        if inputs.keys() == names:
-            yield source.name, inputs, _named(arrays, "out", runtime.outputs)
+        if not inputs:
+            continue  # no example, but an archive of something else
+        if not inputs.keys() <= names:
+            raise PredictionError(
+                Reason.WRONG_SHAPE,
+                f"example {source.name} gives inputs {sorted(inputs)}, the model takes {sorted(names)}",
+            )
+        yield source.name, inputs, _named(arrays, "out", runtime.outputs)
 
 
 def _named(arrays: Mapping[str, Array], side: str, specs: Specs) -> Arrays:
+    """Return the arrays of one side by name; those that no tensor of the model has keep their own."""
     by_position = {f"{side}_{number}": spec.name for number, spec in enumerate(specs)}
-    named = {f"{side}__{spec.name}": spec.name for spec in specs}
-    known = by_position | named
-    return {known[key]: array for key, array in arrays.items() if key in known}
+    mark = f"{side}_"
+    return {
+        by_position.get(key, key.removeprefix(f"{mark}_")): array
+        for key, array in arrays.items()
+        if key.startswith(mark)
+    }
 
 
 def _read_npz(path: Path) -> Arrays:

@@ -8,10 +8,13 @@ from msgspec import Meta, Struct
 
 from muster_models.errors import Reason
 from muster_models.manifest import Budget, RuntimeKind, TensorSpec
+from muster_models.runtime import Quantisation
 from muster_models.trust.verified import VerifiedManifest
 
 MAX_BYTES = 1024 * 1024
 MAX_DETAIL = 600  # characters, as on the wire
+MAX_NAME = 200
+MAX_TENSORS = 64
 
 
 class Job(Struct, frozen=True):
@@ -70,6 +73,21 @@ class Ended(Struct, frozen=True):
     peak_bytes: int
 
 
+class TensorInfo(Struct, frozen=True):
+    """An input or an output as the model file declares it; for people and programs that prepare data.
+
+    Attributes:
+        name: Cut to ``MAX_NAME`` characters.
+        shape: One entry per axis; None where any length is accepted.
+        quantisation: What its integers stand for; None where they stand for themselves.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    quantisation: Quantisation | None = None
+
+
 class Verdict(Struct, frozen=True):
     """What a preflight found.
 
@@ -80,6 +98,9 @@ class Verdict(Struct, frozen=True):
         peak_bytes: The most memory above that of the bare child.
         latency_ms: Median time of one call; None where it never answered.
         level: How far the child was confined (``sandbox.Level``); empty where it never began.
+        inputs, outputs: What the file declares, the first ``MAX_TENSORS`` of each; empty where it did not
+            load.
+        warnings: What is odd about a bare file and no reason to refuse it.
     """
 
     accepted: bool
@@ -89,6 +110,9 @@ class Verdict(Struct, frozen=True):
     peak_bytes: int = 0
     latency_ms: float | None = None
     level: str = ""
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 Reply = Born | Unborn

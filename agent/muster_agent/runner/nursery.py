@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -83,6 +84,9 @@ class Nursery:
         trouble = self._engine_trouble(order.job.kind)
         if trouble:
             return Unborn(Reason.WRONG_RUNTIME, trouble)
+        if order.role == "preflight":
+            with suppress(ImportError):  # the child says so
+                preflight.warm(order.job)
         parent = os.getpid()
         try:
             pid = os.fork()

@@ -56,7 +56,7 @@ class OutputCheck:
 
     def _check_shapes(self, outputs: Mapping[str, Array]) -> None:
         self._check_size(outputs)
-        if not all(spec.name in outputs and _fits(outputs[spec.name].shape, spec) for spec in self._specs):
+        if not all(spec.name in outputs and fits(outputs[spec.name].shape, spec) for spec in self._specs):
             self._refuse(outputs)
         self._known = [
             (name, dtype, is_float, outputs[name].shape) for name, dtype, is_float, _ in self._known
@@ -88,7 +88,8 @@ def _dtype(spec: TensorSpec) -> "np.dtype[np.generic]":
         raise PredictionError(Reason.WRONG_SHAPE, f"output {spec.name!r}: {error}") from error
 
 
-def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+def fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    """Tell whether an array of this shape is one that was declared."""
     return len(shape) == len(spec.shape) and all(
         want is None or want == got for want, got in zip(spec.shape, shape, strict=True)
     )

@@ -5,6 +5,7 @@ only when every question was answered. A child that ends without a verdict is ju
 """
 
 import importlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.runner import bare, child
-from muster_agent.runner.job import Job, Verdict, refused
-from muster_agent.runner.outputs import OutputCheck
+from muster_agent.runner.job import MAX_DETAIL, MAX_NAME, MAX_TENSORS, Job, TensorInfo, Verdict, refused
+from muster_agent.runner.outputs import OutputCheck, fits
 from muster_models.errors import PredictionError, Reason
 from muster_models.golden import Golden, compare, decode_golden
 from muster_models.manifest import TensorSpec
-from muster_models.runtime import Runtime
+from muster_models.runtime import Quantisation, Runtime
 from muster_models.tensors import unpack
 
 Array = NDArray[np.generic]
@@ -37,21 +38,28 @@ def run(job: Job) -> Verdict:
 
     1. Confine this process; from here on its end is a verdict too.
     2. Inspect the file's structure, where no publisher has done so.
-    3. Load it with its engine, and compare its inputs and outputs with what was declared.
-    4. Answer the golden vectors within tolerance; every answer is finite, of its shape and size.
+    3. Load it with its engine, and compare its inputs and outputs with what the manifest declares.
+    4. Answer the golden vectors within tolerance; every answer is finite, small, and of the declared shape.
+       What a file declares about itself is wrong in good models too: without a manifest that is a warning.
     5. Measure the median call and the memory, and compare both with the budget.
     """
+    warm(job)  # while files can still be read; done before by the zygote, if it can
     base = child.peak()
     inspect = _gate(job)
     child.arm(job.budget.load_seconds)
     level = child.enter(job, cpu_seconds=job.budget.load_seconds)
     latency: float | None = None
+    found = Verdict(accepted=False)
     try:
         inspect()
         runtime = child.load_model(job)
+        found = _describe(runtime)
         _check_declared(job, runtime)
-        inputs = _answer(job, runtime)
-        latency = _latency_ms(runtime, inputs)
+        tried = _answer(job, runtime)
+        if not job.outputs:
+            warnings = (*tried.warnings, *_doubts(runtime, tried.inputs))
+            found = msgspec.structs.replace(found, warnings=warnings)
+        latency = _latency_ms(runtime, tried.inputs)
         verdict = _within_budget(job, latency, child.peak() - base)
     except Exception as error:  # noqa: BLE001 - whatever a hostile file raises is a verdict
         verdict = refused(*child.describe(error))
@@ -60,21 +68,70 @@ def run(job: Job) -> Verdict:
         peak_bytes=child.peak() - base,
         latency_ms=latency,
         level=str(level),
+        inputs=found.inputs,
+        outputs=found.outputs,
+        warnings=found.warnings,
     )
 
 
-def _gate(job: Job) -> Callable[[], None]:
-    """Return the structure gate for a job; its readers are imported now, while files can still be read."""
+def warm(job: Job) -> None:
+    """Import what a job needs beside its engine. In the zygote that spares every child of it the time."""
     if job.golden is None:
         bare.warm()
+    if job.inspect is not None:
+        importlib.import_module(f"{_PUBLISH}.{job.kind}_gate")
+
+
+def _gate(job: Job) -> Callable[[], None]:
+    """Return the structure gate for a job, which does nothing where a publisher has been asked already."""
     names = job.inspect
     if names is None:
         return lambda: None
     gate = importlib.import_module(_GATE)
-    # What the gate would import later, when this process can read nothing but the job's folder.
-    importlib.import_module(f"{_PUBLISH}.{job.kind}_gate")
     path = Path(job.folder) / job.model
     return lambda: gate.inspect(job.kind, path, names=frozenset(names))
+
+
+def _describe(runtime: Runtime) -> Verdict:
+    return Verdict(
+        accepted=False,
+        inputs=_infos(runtime.inputs, runtime.quantised_inputs),
+        outputs=_infos(runtime.outputs, runtime.quantised_outputs),
+    )
+
+
+def _infos(specs: Sequence[TensorSpec], quantised: Mapping[str, Quantisation]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(spec.name[:MAX_NAME], spec.dtype[:MAX_NAME], spec.shape, _sane(quantised.get(spec.name)))
+        for spec in specs[:MAX_TENSORS]
+    )
+
+
+def _sane(quantisation: Quantisation | None) -> Quantisation | None:
+    """Return a quantisation that fits into a message; a hostile file has any number of any value."""
+    if quantisation is None or len(quantisation.scale) > MAX_TENSORS:
+        return None
+    return quantisation if all(map(math.isfinite, quantisation.scale)) else None
+
+
+def _doubts(runtime: Runtime, inputs: Inputs) -> tuple[str, ...]:
+    """Return where a file's own word differs from what it does."""
+    outputs = runtime.run(inputs)
+    doubts = [
+        f"input {spec.name!r} is declared {spec.dtype}{list(spec.shape)}: it has no values"
+        for spec in runtime.inputs
+        if 0 in spec.shape
+    ]
+    for spec in runtime.outputs:
+        array = outputs[spec.name]
+        answered = f"{'str' if array.dtype.kind in 'OUS' else array.dtype.name}{list(array.shape)}"
+        if not fits(array.shape, spec):
+            doubts.append(
+                f"output {spec.name!r} is declared {spec.dtype}{list(spec.shape)}, answered {answered}"
+            )
+        elif array.size == 0:
+            doubts.append(f"output {spec.name!r} has no values: {answered}")
+    return tuple(doubt[:MAX_DETAIL] for doubt in doubts[:MAX_TENSORS])
 
 
 def _check_declared(job: Job, runtime: Runtime) -> None:
@@ -97,7 +154,7 @@ def _name(specs: Sequence[TensorSpec]) -> list[str]:
     return sorted(f"{spec.name}:{spec.dtype}" for spec in specs)
 
 
-def _answer(job: Job, runtime: Runtime) -> Inputs:
+def _answer(job: Job, runtime: Runtime) -> bare.Tried:
     """Answer every golden vector, or what a bare file is tried with; return inputs that are answered well."""
     if job.golden is None:
         return bare.answer(runtime, Path(job.folder), most=job.budget.output_bytes)
@@ -107,7 +164,7 @@ def _answer(job: Job, runtime: Runtime) -> Inputs:
         outputs = runtime.run(unpack(vector.inputs))
         check(outputs)
         _compare(golden, number, outputs)
-    return unpack(golden.vectors[0].inputs)
+    return bare.Tried(unpack(golden.vectors[0].inputs))
 
 
 def _compare(golden: Golden, number: int, outputs: Mapping[str, Array]) -> None:

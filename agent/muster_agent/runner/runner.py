@@ -86,6 +86,7 @@ class _Slot:
     tell: OnCall
     committed: bool = False
     failed_at: float | None = None
+    absent: float | None = None  # seconds for which calls wait, because it was stopped to make room
     name: str = field(init=False)
     digest: str = field(init=False)
     predict: Callable[[Mapping[str, Array]], Outputs] = field(init=False)
@@ -132,18 +133,31 @@ class Runner:
         self._watch: Watch[_Slot] = Watch(self._ended)
 
     def preflight(self, verified: VerifiedManifest, folder: Path) -> Verdict:
-        """Return whether a version may be activated; nothing that runs is touched.
+        """Return whether a version may be activated.
+
+        Nothing that runs is touched, unless the version declares that it needs the room: then what runs is
+        stopped meanwhile, and calls wait.
 
         Args:
             verified: The version.
             folder: A private folder with the version's files under their plain names.
         """
-        return self._zygote.preflight(job_of(verified, folder, call_seconds=self._patience.call))
+        job = job_of(verified, folder, call_seconds=self._patience.call)
+        if not _needs_room(verified):
+            return self._zygote.preflight(job)
+        model = verified.manifest.model
+        with self._changing[model]:
+            stopped = self._make_room(model, verified.manifest)
+            try:
+                return self._zygote.preflight(job)
+            finally:
+                self._bring_back(stopped)
 
     def activate(self, verified: VerifiedManifest, folder: Path) -> None:
         """Load a version beside the one that runs, then let it answer instead; no call fails meanwhile.
 
-        The version is on probation until ``commit``: when its worker ends, it is reported and not restarted.
+        One that declares ``stop-then-load`` is loaded after the other was stopped; calls wait meanwhile. The
+        version is on probation until ``commit``: when its worker ends, it is reported and not restarted.
 
         Raises:
             FitError: Its engine cannot be used here.
@@ -151,7 +165,13 @@ class Runner:
         """
         model = verified.manifest.model
         with self._changing[model]:
-            self._swap(model, _Slot(verified, folder, self._load(verified, folder), self._on_call))
+            stopped = self._make_room(model, verified.manifest) if _needs_room(verified) else None
+            try:
+                answering = self._load(verified, folder)
+            except MusterError:
+                self._bring_back(stopped)
+                raise
+            self._swap(model, _Slot(verified, folder, answering, self._on_call))
 
     def commit(self, model: str) -> None:
         """End the probation of what runs now: from here on its worker is started again when it ends."""
@@ -233,6 +253,29 @@ class Runner:
         if old is not None:
             self._let_go(old)
 
+    def _make_room(self, model: str, coming: Manifest) -> _Slot | None:
+        """Stop what answers for a model, and have its calls wait; return it, or None where nothing did."""
+        old = self._slots.get(model)
+        if old is None or isinstance(old.answering, StoppedModel) or old.answering.failure is not None:
+            return None
+        old.absent = coming.budget.load_seconds + self._patience.replacement
+        self._let_go(old)
+        return old
+
+    def _bring_back(self, old: _Slot | None) -> None:
+        """Load again what was stopped to make room."""
+        if old is None or old.folder is None:
+            return
+        try:
+            answering = self._load(old.verified, old.folder)
+        except MusterError as error:
+            old.absent = None
+            self._on_failure(old.name, old.digest, error.reason, f"it did not come back: {error}")
+            return
+        self._swap(
+            old.name, _Slot(old.verified, old.folder, answering, self._on_call, committed=old.committed)
+        )
+
     def _let_go(self, old: _Slot) -> None:
         match old.answering:
             case WorkerModel() as worker:
@@ -246,7 +289,8 @@ class Runner:
     def _await_replacement(self, slot: _Slot) -> bool:
         """Wait a while for something else to answer for the model of ``slot``, and tell whether it does."""
         slot.failed_at = slot.failed_at or time.monotonic()
-        left = slot.failed_at + self._patience.replacement - time.monotonic()
+        patience = self._patience.replacement if slot.absent is None else slot.absent
+        left = slot.failed_at + patience - time.monotonic()
         with self._changed:
             return self._changed.wait_for(lambda: self._slots.get(slot.name) is not slot, max(left, 0))
 
@@ -263,7 +307,7 @@ class Runner:
 
     def _restart(self, slot: _Slot) -> bool:
         assert slot.folder is not None
-        while self._may_restart(slot.name):
+        while self._may_restart(slot.digest):
             try:
                 answering = self._load(slot.verified, slot.folder)
             except MusterError as error:
@@ -273,14 +317,18 @@ class Runner:
             return True
         return False
 
-    def _may_restart(self, model: str) -> bool:
-        times, now = self._restarts[model], time.monotonic()
+    def _may_restart(self, digest: str) -> bool:
+        times, now = self._restarts[digest], time.monotonic()
         while times and times[0] <= now - self._patience.restart_period:
             times.popleft()
         if len(times) >= self._patience.restarts:
             return False
         times.append(now)
         return True
+
+
+def _needs_room(verified: VerifiedManifest) -> bool:
+    return verified.manifest.budget.swap == "stop-then-load"
 
 
 def _nothing(*_: object) -> None:

@@ -2,10 +2,14 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from muster_controller.store.blobs import Blobs
+from muster_models.errors import MusterError
 from muster_models.sketch.baseline import Baseline, decode_baseline
 
+T = TypeVar("T")
 MAX_HELD = 64  # about 100 kB each
 
 
@@ -31,3 +35,24 @@ class Baselines:
             while len(self._held) > MAX_HELD:
                 self._held.popitem(last=False)
             return self._held[sha256]
+
+    def read_all(
+        self,
+        encoded: Sequence[tuple[str, bytes]],
+        read: Callable[[Sequence[bytes], Baseline], Sequence[T | MusterError]],
+    ) -> list[T | MusterError]:
+        """Return what ``read`` makes of sketches, in their order; it is called once for each baseline.
+
+        Args:
+            encoded: SHA-256 of the baseline and bytes of each sketch.
+            read: ``codec.decode_all`` or ``codec.rows_of_all``: many sketches at a time cost far less.
+        """
+        found: dict[int, T | MusterError] = {}
+        for sha256 in {named for named, _ in encoded}:
+            places = [place for place, (named, _) in enumerate(encoded) if named == sha256]
+            try:
+                made = read([encoded[place][1] for place in places], self.get(sha256))
+            except MusterError as error:  # no such baseline
+                made = [error] * len(places)
+            found |= zip(places, made, strict=True)
+        return [found[place] for place in range(len(encoded))]

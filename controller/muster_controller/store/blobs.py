@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from muster_models.errors import NotFoundError, Reason, RequestError, StorageError, TrustError
+from muster_models.trust.durable import sync_folder
 
 MAX_BLOB_BYTES = 2 * 1024**3
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -126,15 +127,7 @@ class BlobWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._temporary.replace(self._final)
-            _fsync_folder(self._final.parent)
+            sync_folder(self._final.parent)
         except OSError as error:
             raise StorageError(f"{self._final}: {error.strerror}") from error
         return self._length
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -59,6 +59,11 @@ def save(session: Session, states: Iterable[Signed]) -> None:
     upsert(session, DesiredState, rows)
 
 
+def sign_again(session: Session) -> None:
+    """Let every desired state be signed and sent anew, as it must be when another key signs them."""
+    session.execute(update(DesiredState).values(content=""))
+
+
 def send_again(session: Session, device: str, held: int) -> bool:
     """Mark a desired state to be sent when its device holds an older one; return whether it does."""
     statement = (

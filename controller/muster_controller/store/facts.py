@@ -9,7 +9,9 @@ from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
 from muster_controller.store import devices, running, windows
 from muster_controller.store.baselines import Baselines
 from muster_models.errors import MusterError
-from muster_models.sketch.codec import decode
+from muster_models.sketch.baseline import Baseline
+from muster_models.sketch.codec import decode_all
+from muster_models.sketch.window import Sketch
 
 MAX_WINDOWS = 5_000  # in one tick; the next one takes the rest
 _log = logging.getLogger(__name__)
@@ -49,10 +51,13 @@ def rollout_facts(
 
 def window_facts(stored: Sequence[windows.StoredWindow], baselines: Baselines) -> list[WindowFacts]:
     """Return windows with their sketches decoded; one that cannot be decoded is left out and logged."""
+    encoded = [(window.baseline, window.sketch) for window in stored if window.sketch]
+    read = iter(baselines.read_all(encoded, decode_all))
     facts: list[WindowFacts] = []
     for window in stored:
+        sketch = next(read) if window.sketch else None
         try:
-            facts.append(_window(window, baselines))
+            facts.append(_window(window, sketch, baselines.get(window.baseline)))
         except MusterError as error:
             # Ingest decoded it once, so this means a lost baseline file: say so, and judge by the rest.
             _log.error("window %d of %s: %s", window.id, window.device, error)
@@ -74,8 +79,11 @@ def _device(member: devices.Member, state: running.State | None) -> DeviceFacts:
     )
 
 
-def _window(window: windows.StoredWindow, baselines: Baselines) -> WindowFacts:
-    baseline = baselines.get(window.baseline)
+def _window(
+    window: windows.StoredWindow, sketch: Sketch | MusterError | None, baseline: Baseline
+) -> WindowFacts:
+    if isinstance(sketch, MusterError):
+        raise sketch
     return WindowFacts(
         device=window.device,
         manifest=window.digest,
@@ -84,6 +92,6 @@ def _window(window: windows.StoredWindow, baselines: Baselines) -> WindowFacts:
         calls=window.calls,
         errors=window.errors,
         latency=window.latency,
-        sketch=decode(window.sketch, baseline) if window.sketch else None,
+        sketch=sketch,
         baseline=baseline,
     )

@@ -65,7 +65,7 @@ def watermarks(session: Session, streams: set[Stream]) -> dict[Stream, int]:
     key = tuple_(col(Watermark.device), col(Watermark.epoch))
     query = select(Watermark).where(key.in_(streams))
     held = {(row.device, row.epoch): row.upto for row in session.exec(query)}
-    return dict.fromkeys(streams, 0) | held
+    return dict.fromkeys(sorted(streams), 0) | held
 
 
 def _beyond(session: Session, streams: set[Stream]) -> set[Name]:

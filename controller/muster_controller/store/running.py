@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from muster_controller.store.instants import milliseconds, seconds
-from muster_controller.store.tables import Run, Running
+from muster_controller.store.tables import Run, Running, Version
 from muster_models.errors import Reason
 from muster_models.wire import ModelReport, Phase
 
@@ -67,6 +67,17 @@ def apply(session: Session, stamp: Stamp, report: ModelReport) -> None:
 def of_model(session: Session, model: str) -> dict[str, State]:
     """Return what every device last reported of one model."""
     return {row.device: _state(row) for row in session.exec(select(Running).where(Running.model == model))}
+
+
+def moved_on(session: Session, model: str, baseline: str, *, before: float) -> frozenset[str]:
+    """Return the devices that run a version of another baseline, since before an instant (Unix seconds)."""
+    query = (
+        select(Run.device)
+        .join(Version, col(Version.digest) == col(Run.digest))
+        .where(Run.model == model, col(Run.until).is_(None), Version.baseline != baseline)
+        .where(Run.since < milliseconds(before))
+    )
+    return frozenset(session.exec(query))
 
 
 def _change_run(session: Session, stamp: Stamp, *, model: str, digest: str | None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from muster_controller.store.engine import table
 from muster_controller.store.instants import milliseconds, seconds
@@ -64,24 +65,13 @@ def add(session: Session, windows: Iterable[tuple[Window, int]], now: float) -> 
 
 def after(session: Session, model: str, baseline: str, *, upto: int, limit: int) -> list[StoredWindow]:
     """Return the windows of a model on a baseline that came after the one numbered ``upto``, oldest first."""
-    query = (
-        select(WindowRecord)
-        .where(WindowRecord.model == model, WindowRecord.baseline == baseline, col(WindowRecord.id) > upto)
-        .order_by(col(WindowRecord.id))
-        .limit(limit)
-    )
-    return [_window(row) for row in session.exec(query)]
+    of_it = select(WindowRecord).where(WindowRecord.model == model, WindowRecord.baseline == baseline)
+    return _next(session, of_it, upto=upto, limit=limit)
 
 
 def newer(session: Session, model: str, *, upto: int, limit: int) -> list[StoredWindow]:
     """Return the windows of a model, on any baseline, that came after ``upto``, oldest first."""
-    query = (
-        select(WindowRecord)
-        .where(WindowRecord.model == model, col(WindowRecord.id) > upto)
-        .order_by(col(WindowRecord.id))
-        .limit(limit)
-    )
-    return [_window(row) for row in session.exec(query)]
+    return _next(session, select(WindowRecord).where(WindowRecord.model == model), upto=upto, limit=limit)
 
 
 def has_older(session: Session, before: float) -> bool:
@@ -102,6 +92,13 @@ def prune(session: Session, before: float, limit: int) -> int:
         delete(WindowRecord).where(col(WindowRecord.id).in_(old)).returning(col(WindowRecord.id))
     )
     return len(gone.all())
+
+
+def _next(
+    session: Session, query: SelectOfScalar[WindowRecord], *, upto: int, limit: int
+) -> list[StoredWindow]:
+    following = query.where(col(WindowRecord.id) > upto).order_by(col(WindowRecord.id)).limit(limit)
+    return [_window(row) for row in session.exec(following)]
 
 
 def _window(row: WindowRecord) -> StoredWindow:

@@ -11,7 +11,8 @@ def load(kind: RuntimeKind, path: Path) -> Runtime:
     """Load a model file with its engine.
 
     Raises:
-        FitError: The engine is not installed here.
+        FitError: The engine is not installed here (``wrong-runtime``), its tensors are of a type that arrays
+            do not hold (``wrong-runtime``), or this machine lacks something it asks for (``environment``).
         PredictionError: The engine refuses the file (``load-failed``).
     """
     try:

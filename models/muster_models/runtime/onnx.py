@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from muster_models.errors import PredictionError, Reason
+from muster_models.errors import FitError, PredictionError, Reason
 from muster_models.manifest import TensorSpec
-from muster_models.runtime.protocol import check_inputs
+from muster_models.runtime.protocol import Quantisation, check_inputs, check_types
 
 Array = NDArray[np.generic]
 _TYPES = {"float": "float32", "double": "float64", "string": "str"}
@@ -36,9 +36,14 @@ class OnnxRuntime:
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the engine raises some twenty types of its own
+            _blame_environment(path, error)
             raise PredictionError(Reason.LOAD_FAILED, f"onnxruntime refuses {path.name}: {error}") from error
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
+        check_types((*self.inputs, *self.outputs))
+        # Quantised ONNX files say so in operators of the graph; what goes in and out are real numbers.
+        self.quantised_inputs: Mapping[str, Quantisation] = {}
+        self.quantised_outputs: Mapping[str, Quantisation] = {}
         self._names = [spec.name for spec in self.outputs]
         self._all_tensors = all(node.type.startswith("tensor(") for node in self._session.get_outputs())
         # Below the Python wrapper, which asks on every call what the engine checks again (0.6 of 6.2 µs).
@@ -60,6 +65,16 @@ class OnnxRuntime:
         """Release the session; calls that are under way still end."""
         self._call = _closed
         self._session = None
+
+
+def _blame_environment(path: Path, error: Exception) -> None:
+    """Raise a better error where the file is fine and this machine is not."""
+    if "construct locale" in str(error):
+        name = str(error).partition("name:")[2].partition(":")[0] or "of the model's language"
+        raise FitError(
+            Reason.ENVIRONMENT,
+            f"{path.name} handles text and needs the locale {name}, which is not installed",
+        ) from error
 
 
 def _closed(*_: object) -> NoReturn:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from muster_models.errors import PredictionError, Reason
 from muster_models.manifest import TensorSpec
-from muster_models.runtime.protocol import check_inputs
+from muster_models.runtime.protocol import Quantisation, check_inputs, check_types
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -40,15 +40,23 @@ class TfliteRuntime:
             self.outputs = tuple(_spec(name, detail) for name, detail in outputs.items())
         except (ValueError, RuntimeError, SystemError, TypeError) as error:
             raise PredictionError(Reason.LOAD_FAILED, f"TFLite refuses {path.name}: {error}") from error
+        check_types((*self.inputs, *self.outputs))
+        self.quantised_inputs: Mapping[str, Quantisation] = _quantised(inputs)
+        self.quantised_outputs: Mapping[str, Quantisation] = _quantised(outputs)
         self._interpreter: Interpreter | None = interpreter
         self._lock = threading.Lock()
         self._inputs = {name: detail["index"] for name, detail in inputs.items()}
         self._outputs = {name: detail["index"] for name, detail in outputs.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        # What fitted last: a call that repeats it needs no closer look.
+        self._fitting: dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output by name; see ``Runtime.run``."""
-        check_inputs(self.inputs, inputs)
+        kinds = {name: (array.shape, array.dtype) for name, array in inputs.items()}
+        if kinds != self._fitting:
+            check_inputs(self.inputs, inputs)
+            self._fitting = kinds
         with self._lock:
             interpreter = self._interpreter
             if interpreter is None:
@@ -100,6 +108,18 @@ def _spec(name: str, detail: Detail) -> TensorSpec:
     signature = np.asarray(detail["shape_signature"]).tolist()
     shape = tuple(None if axis < 0 else int(axis) for axis in signature)
     return TensorSpec(name, "str" if dtype.kind in "OUS" else str(dtype.name), shape)
+
+
+def _quantised(details: Mapping[str, Detail]) -> dict[str, Quantisation]:
+    return {
+        name: Quantisation(
+            scale=tuple(float(scale) for scale in held["scales"]),
+            zero_point=tuple(int(point) for point in held["zero_points"]),
+            axis=int(held["quantized_dimension"]) if len(held["scales"]) > 1 else None,
+        )
+        for name, detail in details.items()
+        if len((held := detail["quantization_parameters"])["scales"])
+    }
 
 
 def _plain(array: Array) -> Array:

@@ -93,8 +93,11 @@ class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
         return outside
 
 
-class Baseline(Struct, frozen=True, forbid_unknown_fields=True):
-    """The baselines of all columns of a version, in the order of its sketches."""
+class Baseline(Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
+    """The baselines of all columns of a version, in the order of its sketches.
+
+    What is computed from one is cached by it, so its hash is kept: that of some hundred numbers costs time.
+    """
 
     columns: tuple[ColumnBaseline, ...]
     format: Literal[1] = 1

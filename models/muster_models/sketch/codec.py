@@ -10,24 +10,110 @@ then the counts of each column, but for one that the number of rows implies. Cou
 Counts are exact. Moments are rounded to half precision in units of the baseline: they are for people.
 """
 
+import functools
+import itertools
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muster_models.errors import SketchError
+from muster_models.sketch import rice, varints
 from muster_models.sketch.baseline import Baseline, ColumnBaseline
 from muster_models.sketch.window import NO_MOMENTS, Moments, Sketch
+
+T = TypeVar("T")
+Integers = NDArray[np.int64]
 
 FORMAT = 1
 RICE = 0
 DEFLATE = 1
 MAX_BYTES = 256 * 1024
 MAX_ROWS = 2**31
-MAX_RICE = 31
-_VARINT_BYTES = 9
 _HALF = np.dtype("<f2")
 _HALF_MAX = 65504.0
+_CENTRED = np.array([1.0, 0.0, 1.0, 1.0])  # mean, sd, low, high: which are told from the reference's mean on
+_AT_ONCE = 2**19  # bits, or counts where those are more, of the sketches that are decoded together
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """What the format takes from a baseline, in arrays over the bins of all columns one after the other.
+
+    Attributes:
+        columns: The slice of each column.
+        implied: The bin of each column that is not sent: the largest expected one, which the rows imply.
+        told: The bins that are sent.
+        firsts: Where each column begins in ``told``.
+        shares, totals: Reference rows of each told bin and of its column, both below 2^31.
+        moving: Which columns have moments.
+        missing: The missing bin of those columns.
+        means, units: Where their moments are told from, and in what.
+    """
+
+    columns: tuple[slice, ...]
+    implied: Integers
+    told: Integers
+    firsts: Integers
+    shares: Integers
+    totals: Integers
+    moving: tuple[bool, ...]
+    missing: Integers
+    means: NDArray[np.float64]
+    units: NDArray[np.float64]
+
+    @property
+    def bins(self) -> int:
+        """Bins of all columns."""
+        return len(self.told) + len(self.implied)
+
+    @property
+    def moment_bytes(self) -> int:
+        """Size of all moments in a message."""
+        return 4 * _HALF.itemsize * len(self.means)
+
+    def expected(self, rows: Integers) -> Integers:
+        """Return the told counts that the baseline predicts, one column for each number of rows.
+
+        In integers, so that every machine agrees; rows times share stays below 2^62.
+        """
+        totals = self.totals[:, None]
+        return np.asarray((rows * self.shares[:, None] + totals // 2) // totals)
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(baseline: Baseline) -> _Layout:
+    columns = baseline.columns
+    stops = np.cumsum([0, *(column.bins for column in columns)])
+    implied = stops[:-1] + np.array([np.argmax(column.counts) for column in columns], dtype=np.int64)
+    told = np.delete(np.arange(stops[-1]), implied)
+    shares = np.concatenate((np.zeros(0, dtype=np.int64), *(_shares(column) for column in columns)))
+    totals = np.array([max(1, column.rows >> _shift(column)) for column in columns], dtype=np.int64)
+    moving = tuple(column.kind != "class" for column in columns)
+    scaled = [column for column, moves in zip(columns, moving, strict=True) if moves]
+    return _Layout(
+        columns=tuple(slice(int(start), int(stop)) for start, stop in itertools.pairwise(stops)),
+        implied=implied,
+        told=told,
+        firsts=stops[:-1] - np.arange(len(columns)),
+        shares=shares[told],
+        totals=np.repeat(totals, np.diff(stops))[told],
+        moving=moving,
+        missing=stops[1:][np.array(moving, dtype=bool)] - 1,
+        means=np.array([column.mean for column in scaled], dtype=np.float64),
+        units=np.array([column.sd or max(abs(column.mean), 1.0) for column in scaled], dtype=np.float64),
+    )
+
+
+def _shares(column: ColumnBaseline) -> Integers:
+    return np.asarray(column.counts, dtype=np.int64) >> _shift(column)
+
+
+def _shift(column: ColumnBaseline) -> int:
+    return max(0, column.rows.bit_length() - 31)
 
 
 def encode(sketch: Sketch, baseline: Baseline) -> bytes:
@@ -40,14 +126,14 @@ def encode(sketch: Sketch, baseline: Baseline) -> bytes:
         raise SketchError(f"expected a sketch of baseline {baseline.digest[:12]}, got {sketch.baseline[:12]}")
     if sketch.rows >= MAX_ROWS:
         raise SketchError(f"a sketch holds fewer than {MAX_ROWS} rows, got {sketch.rows}")
-    told = _told(baseline)
-    counts = np.concatenate((np.zeros(0, dtype=np.int64), *sketch.counts))[told]
-    expected = _expected(sketch.rows, baseline)[told]
-    rice = _encode_rice(_zigzag(counts - expected), expected > 0)
-    plain = _deflate(_encode_varints(counts))
-    mode, body = (RICE, rice) if len(rice) <= len(plain) else (DEFLATE, plain)
-    head = bytes((FORMAT, mode)) + _encode_varints(np.array([sketch.rows]))
-    return head + _encode_moments(sketch, baseline) + body
+    layout = _layout(baseline)
+    counts = np.concatenate((np.zeros(0, dtype=np.int64), *sketch.counts))[layout.told]
+    expected = layout.expected(np.array([sketch.rows]))[:, 0]
+    body = rice.encode(_zigzag(counts - expected), expected > 0, most=MAX_BYTES)
+    plain = _deflate(varints.encode(counts))
+    mode, body = (DEFLATE, plain) if body is None or len(plain) < len(body) else (RICE, body)
+    head = bytes((FORMAT, mode)) + varints.encode(np.array([sketch.rows]))
+    return head + _encode_moments(sketch, layout) + body
 
 
 def decode(data: bytes, baseline: Baseline) -> Sketch:
@@ -56,150 +142,140 @@ def decode(data: bytes, baseline: Baseline) -> Sketch:
     Raises:
         SketchError: Not a sketch of this baseline, damaged, or of another format.
     """
+    (sketch,) = decode_all([data], baseline)
+    if isinstance(sketch, SketchError):
+        raise sketch
+    return sketch
+
+
+def decode_all(encoded: Sequence[bytes], baseline: Baseline) -> list[Sketch | SketchError]:
+    """Return the sketch of each, or the error that ``decode`` raises; many at a time cost a fifth."""
+    layout = _layout(baseline)
+    return _each(encoded, layout, lambda read: _sketch(read, baseline, layout))
+
+
+def rows_of_all(encoded: Sequence[bytes], baseline: Baseline) -> list[int | SketchError]:
+    """Return the rows in each sketch, or the error that ``decode`` raises, without making the sketches."""
+    return _each(encoded, _layout(baseline), lambda read: read.rows)
+
+
+class _Head(NamedTuple):
+    """A message taken apart."""
+
+    rows: int
+    mode: int
+    moments: bytes
+    body: bytes
+
+
+class _Read(NamedTuple):
+    """A message that was read.
+
+    Attributes:
+        told: Counts that were sent.
+        implied: For each column the count that was not.
+    """
+
+    rows: int
+    moments: bytes
+    told: Integers
+    implied: Integers
+
+
+def _each(encoded: Sequence[bytes], layout: _Layout, make: Callable[[_Read], T]) -> list[T | SketchError]:
+    made: list[T | SketchError] = []
+    for some in _batches(encoded, layout):
+        heads = [_head(data, layout) for data in some]
+        read = iter(_read_all([head for head in heads if isinstance(head, _Head)], layout))
+        for head in heads:
+            one = head if isinstance(head, SketchError) else next(read)
+            made.append(one if isinstance(one, SketchError) else make(one))
+    return made
+
+
+def _batches(encoded: Sequence[bytes], layout: _Layout) -> Iterator[Sequence[bytes]]:
+    """Split messages so that decoding some together takes bounded memory."""
+    first = size = 0
+    for index, data in enumerate(encoded):
+        cost = max(8 * min(len(data), MAX_BYTES), len(layout.told))
+        if size and size + cost > _AT_ONCE:
+            yield encoded[first:index]
+            first, size = index, 0
+        size += cost
+    yield encoded[first:]
+
+
+def _head(data: bytes, layout: _Layout) -> _Head | SketchError:
     if len(data) > MAX_BYTES:
-        raise SketchError(f"a sketch has at most {MAX_BYTES} bytes, got {len(data)}")
+        return SketchError(f"a sketch has at most {MAX_BYTES} bytes, got {len(data)}")
     if len(data) < 3 or data[0] != FORMAT or data[1] not in (RICE, DEFLATE):  # noqa: PLR2004 - shortest head
-        raise SketchError(f"expected sketch format {FORMAT}, got {data[:2].hex() or 'nothing'}")
-    rows, at = _decode_varint(data, 2)
+        return SketchError(f"expected sketch format {FORMAT}, got {data[:2].hex() or 'nothing'}")
+    try:
+        rows, at = varints.decode_first(data, 2)
+    except SketchError as error:
+        return error
     if rows >= MAX_ROWS:
-        raise SketchError(f"a sketch holds fewer than {MAX_ROWS} rows, got {rows}")
-    width = 4 * _HALF.itemsize * sum(_has_moments(column) for column in baseline.columns)
-    body = data[at + width :]
-    told = _told(baseline)
-    if len(data) < at + width:
-        raise SketchError(f"expected {width} bytes of moments, got {len(data) - at}")
-    flat = np.zeros(len(told), dtype=np.int64)
-    if data[1] == RICE:
-        expected = _expected(rows, baseline)[told]
-        flat[told] = _unzigzag(_decode_rice(body, expected > 0)) + expected
-    else:
-        length = int(told.sum())
-        flat[told] = _decode_varints(_inflate(body, length * _VARINT_BYTES), length)
-    counts = _split(flat, rows, baseline)
-    halves = np.frombuffer(data[at : at + width], dtype=_HALF).astype(np.float64)
-    return Sketch(baseline.digest, rows, counts, _decode_moments(halves, counts, baseline))
+        return SketchError(f"a sketch holds fewer than {MAX_ROWS} rows, got {rows}")
+    stop = at + layout.moment_bytes
+    if len(data) < stop:
+        return SketchError(f"expected {layout.moment_bytes} bytes of moments, got {len(data) - at}")
+    return _Head(rows, data[1], data[at:stop], data[stop:])
 
 
-def _told(baseline: Baseline) -> NDArray[np.bool_]:
-    """Return which counts are sent: all but the largest expected one of each column, which the rows imply."""
-    parts = [np.arange(column.bins) != np.argmax(column.counts) for column in baseline.columns]
-    return np.concatenate((np.zeros(0, dtype=bool), *parts))
+def _read_all(heads: Sequence[_Head], layout: _Layout) -> list[_Read | SketchError]:
+    """Return the counts of messages, in their order; those in Rice codes are decoded together."""
+    coded = [head for head in heads if head.mode == RICE]
+    read = iter(_read_rice(coded, layout) if coded else ())
+    return [next(read) if head.mode == RICE else _read_deflate(head, layout) for head in heads]
 
 
-def _split(flat: NDArray[np.int64], rows: int, baseline: Baseline) -> tuple[NDArray[np.int64], ...]:
-    ends = np.cumsum([column.bins for column in baseline.columns])[:-1]
-    counts = tuple(np.split(flat, ends)) if baseline.columns else ()
-    for column, held in zip(baseline.columns, counts, strict=True):
-        # Each first, so that the sum of what garbage holds cannot wrap around.
-        if held.min() < 0 or held.max() > rows or held.sum() > rows:
-            raise SketchError(f"{column.name!r}: counts must be non-negative and add up to {rows} rows")
-        held[np.argmax(column.counts)] = rows - held.sum()
-    return counts
+def _read_rice(heads: Sequence[_Head], layout: _Layout) -> list[_Read | SketchError]:
+    expected = layout.expected(np.array([head.rows for head in heads]))
+    values, problems = rice.decode([head.body for head in heads], expected > 0)
+    read = _check(heads, _unzigzag(values) + expected, layout)
+    return [
+        one if problem is None else SketchError(problem) for one, problem in zip(read, problems, strict=True)
+    ]
 
 
-def _expected(rows: int, baseline: Baseline) -> NDArray[np.int64]:
-    """Return the counts that the baseline predicts, in integers so that every machine agrees."""
-    parts = [_expected_column(rows, column) for column in baseline.columns]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+def _read_deflate(head: _Head, layout: _Layout) -> _Read | SketchError:
+    length = len(layout.told)
+    try:
+        told = varints.decode(_inflate(head.body, length * varints.MAX_BYTES), length)
+    except SketchError as error:
+        return error
+    return _check([head], told[:, None], layout)[0]
 
 
-def _expected_column(rows: int, column: ColumnBaseline) -> NDArray[np.int64]:
-    # Scaled down so that rows times count stays below 2^62.
-    counts = np.asarray(column.counts, dtype=np.int64)
-    shift = max(0, column.rows.bit_length() - 31)
-    total = max(1, column.rows >> shift)
-    return (rows * (counts >> shift) + total // 2) // total
+def _check(heads: Sequence[_Head], told: Integers, layout: _Layout) -> list[_Read | SketchError]:
+    """Return counts with those that the rows imply; an error where they cannot be counts of these rows."""
+    rows = np.array([head.rows for head in heads])
+    # Each first, so that the sum of what garbage holds cannot wrap around.
+    wrong = (told < 0) | (told > rows)
+    implied = rows - np.add.reduceat(np.where(wrong, 0, told), layout.firsts, axis=0)
+    bad: list[bool] = np.logical_or((implied < 0).any(axis=0), wrong.any(axis=0)).tolist()
+    return [
+        SketchError(f"the counts of each column must be non-negative and add up to {head.rows} rows")
+        if is_bad
+        else _Read(head.rows, head.moments, told[:, index], implied[:, index])
+        for index, (head, is_bad) in enumerate(zip(heads, bad, strict=True))
+    ]
 
 
-def _zigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sketch(read: _Read, baseline: Baseline, layout: _Layout) -> Sketch:
+    flat = np.empty(layout.bins, dtype=np.int64)
+    flat[layout.told] = read.told
+    flat[layout.implied] = read.implied
+    counts = tuple([flat[column] for column in layout.columns])
+    return Sketch(baseline.digest, read.rows, counts, _decode_moments(read, flat, layout))
+
+
+def _zigzag(values: Integers) -> Integers:
     return (values << 1) ^ (values >> 63)
 
 
-def _unzigzag(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _unzigzag(values: Integers) -> Integers:
     return (values >> 1) ^ -(values & 1)
-
-
-def _encode_rice(values: NDArray[np.int64], dense: NDArray[np.bool_]) -> bytes:
-    """Rice code (Rice and Plaunt, 1971): both parameters, then a unary quotient and low bits per value."""
-    parameters = _best_parameter(values[dense]), _best_parameter(values[~dense])
-    low = np.where(dense, *parameters)
-    quotients = values >> low
-    lengths = quotients + 1 + low
-    if lengths.sum() > 8 * MAX_BYTES:  # hopeless, and the bits would fill memory: deflate is shorter
-        return bytes(MAX_BYTES + 1)
-    starts = np.cumsum(lengths) - lengths
-    bits = np.zeros(int(lengths.sum()), dtype=np.uint8)
-    within = np.arange(int(quotients.sum())) - np.repeat(np.cumsum(quotients) - quotients, quotients)
-    bits[np.repeat(starts, quotients) + within] = 1
-    for bit in range(max(parameters)):
-        has = low > bit
-        bits[(starts + quotients + 1 + bit)[has]] = ((values >> np.maximum(low - 1 - bit, 0)) & 1)[has]
-    return bytes(parameters) + np.packbits(bits).tobytes()
-
-
-def _best_parameter(values: NDArray[np.int64]) -> int:
-    return int(np.argmin([int((values >> k).sum()) + len(values) * (1 + k) for k in range(MAX_RICE)]))
-
-
-def _decode_rice(data: bytes, dense: NDArray[np.bool_]) -> NDArray[np.int64]:
-    if len(data) < 2 or max(data[:2]) >= MAX_RICE:  # noqa: PLR2004 - two parameters
-        raise SketchError("the Rice parameters are missing or out of range")
-    low = np.where(dense, data[0], data[1]).astype(np.int64)
-    bits = np.unpackbits(np.frombuffer(data[2:], dtype=np.uint8))
-    zeros = np.flatnonzero(bits == 0)
-    # For each position, where the next zero is: what ends a unary quotient that starts there.
-    following = np.append(zeros, len(bits))[np.searchsorted(zeros, np.arange(len(bits) + 1))].tolist()
-    starts, ends, at = [], [], 0
-    for skip in (low + 1).tolist():
-        end = following[at]
-        starts.append(at)
-        ends.append(end)
-        at = end + skip
-        if at > len(bits):
-            raise SketchError(f"expected {len(dense)} counts, the data end early")
-    if len(bits) - at > 7 or bits[at:].any():  # noqa: PLR2004 - padding of the last byte
-        raise SketchError("there are data behind the last count")
-    tail = np.asarray(ends, dtype=np.int64)
-    values = tail - np.asarray(starts, dtype=np.int64)
-    for bit in range(int(low.max(initial=0))):
-        has = low > bit
-        values[has] = (values[has] << 1) | bits[(tail + 1 + bit)[has]]
-    return values
-
-
-def _encode_varints(values: NDArray[np.int64]) -> bytes:
-    """Seven bits a byte, lowest first, the high bit set on all but the last (LEB128)."""
-    groups = np.maximum(
-        1, -(-np.frompyfunc(int.bit_length, 1, 1)(values.astype(object)).astype(np.int64) // 7)
-    )
-    out = np.zeros((len(values), _VARINT_BYTES), dtype=np.uint8)
-    for index in range(_VARINT_BYTES):
-        more = (groups > index + 1).astype(np.uint8) << 7
-        out[:, index] = ((values >> (7 * index)) & 0x7F).astype(np.uint8) | more
-    held: NDArray[np.uint8] = out[np.arange(_VARINT_BYTES) < groups[:, None]]
-    return held.tobytes()
-
-
-def _decode_varints(data: bytes, count: int) -> NDArray[np.int64]:
-    values, at = np.zeros(count, dtype=np.int64), 0
-    for index in range(count):
-        values[index], at = _decode_varint(data, at)
-    if at != len(data):
-        raise SketchError(f"expected {count} counts, there are data behind them")
-    return values
-
-
-def _decode_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 7 * _VARINT_BYTES, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last byte has its high bit clear
-            return value, at
-    raise SketchError("a number does not end")
 
 
 def _deflate(data: bytes) -> bytes:
@@ -218,48 +294,24 @@ def _inflate(data: bytes, limit: int) -> bytes:
     return plain
 
 
-def _has_moments(column: ColumnBaseline) -> bool:
-    return column.kind != "class"
+def _encode_moments(sketch: Sketch, layout: _Layout) -> bytes:
+    held = [moments for moments, moves in zip(sketch.moments, layout.moving, strict=True) if moves]
+    told = np.array([(one.mean, one.sd, one.low, one.high) for one in held]).reshape(-1, 4)
+    with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest float
+        halves = (told - layout.means[:, None] * _CENTRED) / layout.units[:, None]
+        return bytes(np.clip(halves, -_HALF_MAX, _HALF_MAX).astype(_HALF).tobytes())
 
 
-def _scale(column: ColumnBaseline) -> float:
-    return column.sd or max(abs(column.mean), 1.0)
-
-
-def _encode_moments(sketch: Sketch, baseline: Baseline) -> bytes:
-    halves: list[float] = []
-    for column, moments in zip(baseline.columns, sketch.moments, strict=True):
-        if _has_moments(column):
-            scale = _scale(column)
-            centred = (value - column.mean for value in (moments.mean, moments.low, moments.high))
-            mean, low, high = (value / scale for value in centred)
-            halves += (mean, moments.sd / scale, low, high)
-    clipped = np.clip(np.asarray(halves), -_HALF_MAX, _HALF_MAX)
-    return bytes(clipped.astype(_HALF).tobytes())
-
-
-def _decode_moments(
-    halves: NDArray[np.float64], counts: tuple[NDArray[np.int64], ...], baseline: Baseline
-) -> tuple[Moments, ...]:
-    quads = iter(halves.reshape(-1, 4))
-    return tuple(
-        _decode_column_moments(next(quads), held, column) if _has_moments(column) else NO_MOMENTS
-        for column, held in zip(baseline.columns, counts, strict=True)
+def _decode_moments(read: _Read, flat: Integers, layout: _Layout) -> tuple[Moments, ...]:
+    """Return the moments of each column: none for a class, for a column without values, and for nonsense."""
+    halves = np.frombuffer(read.moments, dtype=_HALF).astype(np.float64).reshape(-1, 4)
+    present = read.rows - flat[layout.missing]
+    with np.errstate(over="ignore", invalid="ignore"):
+        quads = halves * layout.units[:, None] + layout.means[:, None] * _CENTRED
+        quads[:, 1] *= present * quads[:, 1]  # from the deviation to the sum of squares
+    has = (present > 0) & np.isfinite(halves).all(axis=1)
+    made = (
+        Moments(rows, *quad) if held else NO_MOMENTS
+        for rows, quad, held in zip(present.tolist(), quads.tolist(), has.tolist(), strict=True)
     )
-
-
-def _decode_column_moments(
-    quad: NDArray[np.float64], counts: NDArray[np.int64], column: ColumnBaseline
-) -> Moments:
-    rows = int(counts[:-1].sum())
-    if rows == 0 or not np.isfinite(quad).all():
-        return NO_MOMENTS
-    scale = _scale(column)
-    mean, sd, low, high = (float(value) for value in quad)
-    return Moments(
-        rows,
-        column.mean + mean * scale,
-        rows * (sd * scale) * (sd * scale),  # a power of a large float is an error, a product is infinite
-        column.mean + low * scale,
-        column.mean + high * scale,
-    )
+    return tuple([next(made) if moves else NO_MOMENTS for moves in layout.moving])
