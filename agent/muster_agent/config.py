@@ -1,13 +1,11 @@
 """The folder of one device and its settings, read once at start from ``agent.toml``."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from muster_models.errors import InvalidInputError, Reason
+from muster_models import toml_file
 from muster_models.wire import DeviceId
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -82,34 +80,8 @@ def load_settings(folder: Folder) -> Settings:
     Raises:
         InvalidInputError: The file is missing, is not TOML, or has a setting of the wrong form.
     """
-    try:
-        document = tomllib.loads(folder.settings.read_text())
-        return msgspec.convert(document, Settings)
-    except FileNotFoundError as error:
-        raise _bad_setting(
-            f"{folder.settings}: not found; make the folder with: muster-agent enrol URL TOKEN --folder "
-            f"{folder.root}"
-        ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise _bad_setting(f"{folder.settings}: {error}") from error
-
-
-def render_settings(settings: Settings) -> str:
-    """Return the text of ``agent.toml`` that reads back as ``settings``, every default written out."""
-    lines: list[str] = []
-    tables: list[str] = []
-    for name, value in msgspec.to_builtins(settings).items():
-        if isinstance(value, dict):
-            tables += ["", f"[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]
-        else:
-            lines.append(f"{name} = {_toml(value)}")
-    return "\n".join([*lines, *tables, ""])
-
-
-def _toml(value: object) -> str:
-    # JSON's strings and numbers are TOML's.
-    return msgspec.json.encode(value).decode()
-
-
-def _bad_setting(message: str) -> InvalidInputError:
-    return InvalidInputError(Reason.BAD_SETTING, message)
+    return toml_file.load(
+        folder.settings,
+        Settings,
+        missing=f"make the folder with: muster-agent enrol URL TOKEN --folder {folder.root}",
+    )

@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta, Struct
 
-from muster_agent.config import Broker, Folder, Settings, Url, render_settings
+from muster_agent.config import Broker, Folder, Settings, Url
 from muster_agent.identity import (
     check_certificate,
     install_renewed,
@@ -29,6 +29,7 @@ from muster_agent.identity import (
     tls_context,
     write_durably,
 )
+from muster_models import toml_file
 from muster_models.errors import InvalidInputError, Reason, StorageError, TransferError, TrustError
 from muster_models.topics import DEVICE_PATTERN
 
@@ -141,7 +142,7 @@ def enrol(url: str, token: Token, folder: Folder, *, ca_file: Path | None = None
     write_durably(folder.identity / "ca.pem", authority.encode())
     write_durably(folder.identity / "device.pem", answer.certificate.encode())
     write_durably(folder.pinned_root, answer.root.encode())
-    write_durably(folder.settings, render_settings(settings).encode())
+    write_durably(folder.settings, toml_file.render(settings).encode())
     return settings
 
 

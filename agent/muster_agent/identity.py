@@ -6,7 +6,6 @@ the new certificate is there, and every reader completes what was cut in between
 
 import contextlib
 import datetime as dt
-import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from muster_agent.config import Folder
 from muster_models.errors import Reason, StorageError, TrustError
+from muster_models.trust import durable
 
 RENEW_AT = 2 / 3  # of a certificate's life
 
@@ -117,7 +117,7 @@ def finish_renewal(folder: Folder) -> None:
     if _load_key(following).public_key() == public:
         with _as_storage_error(following):
             following.replace(folder.identity / "device.key")
-            _fsync_folder(folder.identity)
+            durable.sync_folder(folder.identity)
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -126,15 +126,7 @@ def write_durably(path: Path, content: bytes) -> None:
     Raises:
         StorageError: The folder cannot be written.
     """
-    temporary = path.with_name(path.name + ".new")
-    with _as_storage_error(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _fsync_folder(path.parent)
+    durable.replace(path, content, mode=0o600)
 
 
 def _certificate_at(path: Path) -> x509.Certificate:
@@ -148,14 +140,6 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StorageError(f"{path}: expected an elliptic-curve key, got {type(key).__name__}")
     return key
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 from muster_agent.config import Broker
 from muster_agent.outbox import Outbox
-from muster_agent.session import Answered, Arrived, GreetingRefusedError, Level, Session
+from muster_agent.session import Answered, Arrived, Session
 from muster_models import topics, wire
 from muster_models.errors import MusterError, TransferError
+from muster_models.mqtt import GreetingRefusedError, Level
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Link:
             try:
                 self._serve()
             except GreetingRefusedError as error:
-                self._level = Level.V311 if self._level is Level.V5 else Level.V5
+                self._level = self._level.other
                 self._failed(error)
             except MusterError as error:
                 self._failed(error)

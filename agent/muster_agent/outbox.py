@@ -67,6 +67,23 @@ class WindowPart:
     latency: tuple[int, ...]
     sketch: bytes
 
+    def sent_by(self, device: str) -> Window:
+        """Return the message, which has no number yet."""
+        return Window(
+            device=device,
+            epoch=0,
+            sequence=0,
+            model=self.model,
+            manifest=self.manifest,
+            baseline=self.baseline,
+            start=self.start,
+            end=self.end,
+            calls=self.calls,
+            errors=self.errors,
+            latency=self.latency,
+            sketch=self.sketch,
+        )
+
 
 class Outbox:
     """Messages that wait for the controller. Thread safe.
@@ -129,21 +146,7 @@ class Outbox:
             StorageError: The disk refused; nothing was added.
             MessageError: No reader would take the message, as when it is too large; nothing was added.
         """
-        window = Window(
-            device=self._device,
-            epoch=0,
-            sequence=0,
-            model=part.model,
-            manifest=part.manifest,
-            baseline=part.baseline,
-            start=part.start,
-            end=part.end,
-            calls=part.calls,
-            errors=part.errors,
-            latency=part.latency,
-            sketch=part.sketch,
-        )
-        self._add(window, self._now())
+        self._add(part.sent_by(self._device), self._now())
 
     def add_event(
         self,

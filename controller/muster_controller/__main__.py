@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from muster_models import __version__
 from muster_models.errors import MusterError
@@ -27,6 +27,13 @@ def init(
     port: Annotated[int, Parameter(help="Of the API and the dashboard, on loopback.")] = 8420,
     device_port: Annotated[int, Parameter(help="Where devices enrol and fetch files.")] = 8421,
     mqtt_port: Annotated[int, Parameter(help="Of the broker.")] = 8883,
+    window: Annotated[
+        float,
+        Parameter(
+            help="Seconds that a window of measurements lasts; rollouts and drift are judged once a window.",
+            validator=validators.Number(gte=0.5, lte=86_400),
+        ),
+    ] = 300.0,
     name: Annotated[
         tuple[str, ...],
         Parameter(negative="", help="A host name or address by which devices reach this machine."),
@@ -38,13 +45,14 @@ def init(
     """
     from muster_controller.config import Settings  # noqa: PLC0415 - the server's imports take a second
     from muster_controller.founding import found  # noqa: PLC0415 - as above
+    from muster_models.wire import Reporting  # noqa: PLC0415 - as above
 
-    names = (*dict.fromkeys(name), *Settings().names)
     settings = Settings(
         port=port,
         device_port=device_port,
         mqtt_port=mqtt_port,
-        names=names,
+        names=tuple(dict.fromkeys((*name, *Settings().names))),
+        reporting=Reporting(window_seconds=window),
         device_host=ANY_ADDRESS if name else Settings().device_host,
     )
     found(folder, settings, dt.datetime.now(dt.UTC))

@@ -1,13 +1,11 @@
 """The controller's folder and its settings, read once at start from ``controller.toml``."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
-from muster_models.errors import RequestError
+from muster_models import toml_file
 from muster_models.wire import Reporting
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -20,7 +18,7 @@ class DriftSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         calibration_windows: Windows of a device that set its own level before it is judged.
         tolerance: δ: a change of a score mean, in standard deviations, that does not matter.
-        run_length: Mean number of windows to the first false alarm of one signal.
+        run_length: Mean number of windows to the first false alarm of a model, over all its signals.
         minimum_rows: Windows with fewer rows are accumulated, not tested.
         group_label: The label whose values are watched as groups.
     """
@@ -38,6 +36,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         host: Where the operator's side listens; loopback unless a proxy with its own login stands before it.
         names: Host names and addresses under which devices reach this machine.
+        enrol_on_request: Machines without a token may ask to be let in, and an operator decides by a code.
         broker: ``mosquitto``, or ``amqtt`` where Mosquitto cannot be had.
         tick_seconds: Time between two passes of the loop that decides.
         reachable_seconds: A device that was silent for longer does not count as reachable.
@@ -51,6 +50,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     device_port: Port = 8421
     mqtt_port: Port = 8883
     broker: str = "auto"
+    enrol_on_request: bool = False
     names: tuple[str, ...] = ("localhost", "127.0.0.1")
     tick_seconds: Positive = 5.0
     reachable_seconds: Positive = 900.0
@@ -79,31 +79,8 @@ def load_settings(folder: Folder) -> Settings:
     """Read ``controller.toml``.
 
     Raises:
-        RequestError: The file is missing, is not TOML, or has a setting of the wrong form.
+        InvalidInputError: The file is missing, is not TOML, or has a setting of the wrong form.
     """
-    try:
-        document = tomllib.loads(folder.settings.read_text())
-        return msgspec.convert(document, Settings)
-    except FileNotFoundError as error:
-        raise RequestError(
-            f"{folder.settings}: not found; make the folder with: muster-controller init FOLDER"
-        ) from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise RequestError(f"{folder.settings}: {error}") from error
-
-
-def render_settings(settings: Settings) -> str:
-    """Return the text of ``controller.toml`` that reads back as ``settings``, every default written out."""
-    lines: list[str] = []
-    tables: list[str] = []
-    for name, value in msgspec.to_builtins(settings).items():
-        if isinstance(value, dict):
-            tables += ["", f"[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in value.items())]
-        else:
-            lines.append(f"{name} = {_toml(value)}")
-    return "\n".join([*lines, *tables, ""])
-
-
-def _toml(value: object) -> str:
-    # JSON's strings, numbers and arrays of strings are TOML's.
-    return msgspec.json.encode(value).decode()
+    return toml_file.load(
+        folder.settings, Settings, missing="make the folder with: muster-controller init FOLDER"
+    )

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from muster_controller.config import Folder, Settings, render_settings
+from muster_controller.config import Folder, Settings
 from muster_controller.pki import Authority, write_private
 from muster_controller.store.engine import migrate, open_database
+from muster_models import toml_file
 from muster_models.errors import ConflictError, StorageError
 from muster_models.trust.keys import create_signer
 
@@ -38,7 +39,7 @@ def found(root: Path, settings: Settings, now: dt.datetime) -> Folder:
 
 
 def _fill(folder: Folder, settings: Settings, now: dt.datetime) -> None:
-    folder.settings.write_text(render_settings(settings))
+    folder.settings.write_bytes(toml_file.render(settings).encode())
     Authority.create(folder.pki, now).ensure_own(settings.names, now)
     folder.keys.mkdir(mode=0o700)
     for role in ONLINE_ROLES:

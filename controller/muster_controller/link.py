@@ -8,18 +8,16 @@ import logging
 import threading
 import time
 
-from paho.mqtt.enums import MQTTProtocolVersion
-
 from muster_controller.session import (
     KEEPALIVE_SECONDS,
     Address,
     Done,
-    GreetingRefusedError,
     Session,
     Take,
     nothing,
 )
 from muster_models.errors import MusterError
+from muster_models.mqtt import GreetingRefusedError, Level
 
 __all__ = ["Address", "Link"]
 
@@ -35,7 +33,7 @@ class Link:
         self._address = address
         self._take: Take = _drop
         self._tell_online: Done = nothing
-        self._level = MQTTProtocolVersion.MQTTv5
+        self._level = Level.V5
         self._session: Session | None = None
         self._online = threading.Event()
         self._stopping = threading.Event()
@@ -81,7 +79,7 @@ class Link:
             try:
                 self._serve()
             except GreetingRefusedError as error:
-                self._level = _other(self._level)
+                self._level = self._level.other
                 _log.warning("broker: %s", error)
             except MusterError as error:
                 _log.warning("broker: %s", error)
@@ -108,7 +106,3 @@ class Link:
 
 def _drop(_topic: str, _payload: bytes, _done: Done) -> None:
     """Take nothing: it stays with the broker."""
-
-
-def _other(level: MQTTProtocolVersion) -> MQTTProtocolVersion:
-    return MQTTProtocolVersion.MQTTv311 if level is MQTTProtocolVersion.MQTTv5 else MQTTProtocolVersion.MQTTv5

@@ -84,6 +84,24 @@ def test_a_device_needs_no_web_framework_and_no_database_mapper(path: Path) -> N
     assert roots & DEVICE_FREE_OF == set()
 
 
+def test_only_sessions_and_their_base_speak_mqtt() -> None:
+    """paho is no part of the base install: nothing that a reader of manifests imports may import it."""
+    speakers = {relative(path) for path in SOURCES if {"paho", "muster_models.mqtt"} & mqtt_of(path)}
+
+    assert speakers == {
+        "models/muster_models/mqtt.py",
+        "agent/muster_agent/link.py",
+        "agent/muster_agent/session.py",
+        "controller/muster_controller/link.py",
+        "controller/muster_controller/session.py",
+    }
+
+
+def mqtt_of(path: Path) -> set[str]:
+    names = set(imports_of(path))
+    return {name.partition(".")[0] for name in names} | names
+
+
 def test_only_trust_seals_a_verified_manifest() -> None:
     users = {
         relative(path)

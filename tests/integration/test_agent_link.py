@@ -16,12 +16,14 @@ from muster_agent.config import Broker, Folder
 from muster_agent.identity import tls_context
 from muster_agent.link import Link, Pace
 from muster_agent.outbox import Outbox
-from muster_agent.session import GreetingRefusedError, Level, Session
+from muster_agent.session import Session
 from muster_controller.pki import Authority
 from muster_models import topics, wire
 from muster_models.errors import TransferError
+from muster_models.mqtt import GreetingRefusedError, Level
 from support import mosquitto
 from support.mosquitto import ControllerLink, Mosquitto
+from support.waiting import until
 
 DEVICE = "press-1"
 WAIT_SECONDS = 15.0
@@ -110,13 +112,6 @@ def tell_stored(controller: ControllerLink, upto: int) -> None:
     controller.send(DEVICE, "stored", wire.encode(wire.Stored(7, upto)))
 
 
-def until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not reached():
-        assert time.monotonic() < end
-        threading.Event().wait(0.01)
-
-
 def test_a_connected_device_greets_then_sends_what_waits_in_order(
     broker: Mosquitto, controller: ControllerLink, outbox: Outbox, start: Callable[..., Link]
 ) -> None:
@@ -154,7 +149,7 @@ def test_a_message_is_kept_until_the_controller_says_it_is_stored(
 
     tell_stored(controller, 2)
 
-    until(lambda: outbox.status().waiting == 1)
+    assert until(lambda: outbox.status().waiting == 1)
 
 
 def test_a_desired_state_is_handed_on_as_it_came(
@@ -177,7 +172,7 @@ def test_garbage_on_the_watermark_topic_is_counted_and_harms_nothing(
     controller.next(wire.Hello)
 
     controller.send(DEVICE, "stored", b"\xc1")
-    until(lambda: link.refused == 1)
+    assert until(lambda: link.refused == 1)
     outbox.add_event("failed")
     link.wake()
 
@@ -238,10 +233,10 @@ def test_a_killed_broker_costs_nothing_and_what_is_stored_is_not_sent_again(
         link = start(broker.port, Pace(deadline=5.0, first_retry=0.05, last_retry=0.2, resend=0.3))
         assert sequences(controller, 4) == [1, 2, 3, 4]
         tell_stored(controller, 2)
-        until(lambda: outbox.status().waiting == 2)
+        assert until(lambda: outbox.status().waiting == 2)
         controller.close()
         broker.kill()
-        until(lambda: not link.is_online)
+        assert until(lambda: not link.is_online)
         for _ in range(3):
             outbox.add_event("failed")
         broker.start()

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,39 @@ def test_what_was_sent_is_written_down_once_the_broker_has_it(controller: Runnin
             return row is not None and row.sent_at is not None
 
     assert until(is_written_down) is True
+
+
+def test_a_fault_of_whoever_takes_a_message_is_told_as_ours_and_the_message_comes_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = make_authority(tmp_path)
+    issue_device(authority, DEVICE, tmp_path)
+    port = free_port()
+    broker = Broker(tmp_path / "broker", Listener("127.0.0.1", port, authority.folder), kind="mosquitto")
+    link = Link(Address("127.0.0.1", port, authority.folder))
+    came: list[bytes] = []
+
+    def take(_topic: str, payload: bytes, done: Callable[[], None]) -> None:
+        came.append(payload)
+        if len(came) == 1:
+            raise RuntimeError("ours")
+        done()
+
+    broker.start()
+    link.start(take, lambda: None)
+    try:
+        assert link.wait_online(SECONDS) is True
+        device = Stranger(port, identity(tmp_path, DEVICE), DEVICE)
+        assert until(device.connect) is True
+        device.send(topics.up(DEVICE, "event"), b"once")
+        assert until(lambda: len(came) > 1) is True
+        device.close()
+    finally:
+        link.stop()
+        broker.stop()
+
+    assert came == [b"once", b"once"]
+    assert "RuntimeError: ours" in caplog.text
 
 
 def test_after_the_broker_was_killed_a_device_that_comes_back_is_told_again(controller: Running) -> None:

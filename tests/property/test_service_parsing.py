@@ -8,7 +8,7 @@ from muster_controller.api.peer import read_peer
 from muster_controller.cli.devices import parse_labels
 from muster_controller.cli.exits import UsageError
 from muster_controller.cli.output import text
-from muster_controller.cli.rollouts import parse_share, parse_stages
+from muster_controller.domain.terms import parse_share, parse_stages
 from muster_controller.store.views.paging import cut, encode_cursor, number_cursor, text_cursor
 from muster_models.errors import RequestError
 
@@ -60,20 +60,20 @@ def test_pages_hold_every_row_once_in_order(rows: list[int], limit: int) -> None
 
 
 @given(st.text() | st.floats().map(str) | st.floats().map("{}%".format))
-def test_any_text_is_a_share_or_a_usage_error(typed: str) -> None:
+def test_any_text_is_a_share_or_is_refused(typed: str) -> None:
     try:
         share = parse_share(typed)
-    except UsageError:
+    except RequestError:
         return
 
     assert 0 <= share <= 1
 
 
 @given(st.text() | st.lists(st.floats().map("{}%".format)).map(",".join))
-def test_any_text_is_stages_or_a_usage_error(typed: str) -> None:
+def test_any_text_is_stages_or_is_refused(typed: str) -> None:
     try:
         stages = parse_stages(typed)
-    except UsageError:
+    except RequestError:
         return
 
     assert all(0 <= stage.get("percent", 0) <= 100 for stage in stages)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion
 
-from muster_agent.config import Folder
+from muster_agent.config import Folder, load_settings
 from muster_agent.enroll import enrol, parse_token
-from muster_controller.pki import CONTROLLER, Authority
-from muster_models import topics, wire
+from muster_controller.pki import Authority
+from muster_models import toml_file, topics, wire
 from muster_models.errors import Reason
 from muster_models.golden import encode_golden
 from muster_models.manifest import Budget, FeatureSpec, Setting, TensorSpec, ValueOutput
@@ -34,6 +34,7 @@ from muster_models.sketch.features import column_kinds
 from muster_models.trust.verified import VerifiedManifest
 from support import device_side, mosquitto
 from support.mosquitto import Mosquitto
+from support.outboxes import stored_upto
 from support.repository import SignedRepository
 from support.small_models import WIDTH
 from support.verified import answers
@@ -46,12 +47,6 @@ DEVICE = "press-1"
 SECRET = "s" * 32
 WAIT_SECONDS = 30.0
 CREATED = "2026-01-01T00:00:00Z"
-# A story of hours in a second.
-QUICK = {
-    "tick_seconds = 1.0": "tick_seconds = 0.05",
-    "spread_seconds = 2.0": "spread_seconds = 0",
-    "retry_seconds = 120.0": "retry_seconds = 0.2",
-}
 
 
 @dataclass
@@ -83,16 +78,7 @@ class AgentSite:
 
     def connect(self) -> None:
         """Begin to hear and answer the device."""
-        client = Client(CallbackAPIVersion.VERSION2, CONTROLLER)
-        client.tls_set_context(mosquitto.client_context(self.authority.folder, CONTROLLER))
-        subscribed = threading.Event()
-        client.on_connect = lambda client, *_: client.subscribe(topics.up_filter(), qos=1)
-        client.on_subscribe = lambda *_: subscribed.set()
-        client.on_message = self._on_message
-        client.connect("127.0.0.1", self.broker.port)
-        client.loop_start()
-        assert subscribed.wait(WAIT_SECONDS)
-        self._client = client
+        self._client = mosquitto.connect_controller(self.broker, self._on_message)
 
     def disconnect(self) -> None:
         if self._client is not None:
@@ -175,7 +161,7 @@ class AgentSite:
         lines = [str(event) for event in self.events] + [str(report) for report in self.reports[-3:]]
         return "\n".join([*lines, log.read_text() if log.exists() else ""])
 
-    def _on_message(self, client: Client, _data: object, message: MQTTMessage) -> None:
+    def _on_message(self, client: Client, message: MQTTMessage) -> None:
         came = wire.decode_uplink(bytes(message.payload))
         with self._news:
             match came:
@@ -185,7 +171,7 @@ class AgentSite:
                         client.publish(topics.down(DEVICE, "desired"), self.newest, qos=1)
                 case wire.Report() | wire.Event() | wire.Window():
                     self._keep(came)
-                    stored = wire.Stored(came.epoch, self._watermark(came.epoch))
+                    stored = stored_upto(self._seen, came.epoch)
                     client.publish(topics.down(DEVICE, "stored"), wire.encode(stored), qos=1)
             self._news.notify_all()
 
@@ -201,12 +187,6 @@ class AgentSite:
                 self.events.append(message)
             case wire.Window():
                 self.windows.append(message)
-
-    def _watermark(self, epoch: int) -> int:
-        upto = 0
-        while (epoch, upto + 1) in self._seen:
-            upto += 1
-        return upto
 
     # The publisher
 
@@ -247,14 +227,14 @@ class AgentSite:
     # The device
 
     def enrol(self) -> None:
-        """Enrol the device over the real protocol, and make it quick."""
+        """Enrol the device over the real protocol, and make a story of hours one of a second."""
         token = parse_token(f"mst1.{DEVICE}.{SECRET}.{self.authority.fingerprint}")
         enrol(self.side.url, token, self.device)
-        text = self.device.settings.read_text()
-        for old, new in QUICK.items():
-            assert old in text
-            text = text.replace(old, new)
-        self.device.settings.write_text(text)
+        settings = load_settings(self.device)
+        quick = replace(
+            settings, tick_seconds=0.05, spread_seconds=0.0, mqtt=replace(settings.mqtt, retry_seconds=0.2)
+        )
+        self.device.settings.write_text(toml_file.render(quick))
 
     def start_agent(self, *options: str) -> Process:
         """Start the agent as a process that writes to ``agent.log``."""

@@ -98,7 +98,7 @@ def make_window(ground: Ground, device: str, sequence: int, **changes: object) -
     return window_of(draw_rows(100, seed=sequence), ground.baseline, **(values | changes))
 
 
-def window_of(rows: NDArray[np.float64], baseline: Baseline, **fields: object) -> wire.Window:
+def window_of(rows: NDArray[np.float64], baseline: Baseline, /, **fields: object) -> wire.Window:
     """Return the window of ``digits`` in which each of these rows was one call, all equally fast."""
     values: dict[str, object] = {
         "epoch": 1,

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,16 +13,11 @@ from typing import Any, Self
 
 import httpx
 
+from support.mosquitto import free_port
+
 BIN = Path(sys.executable).parent
 SECONDS = 30.0
 POLL_SECONDS = 0.05
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

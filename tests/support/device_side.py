@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from muster_controller.pki import Authority
+from support.http_server import QuietServer, running
 
 Answer = tuple[int, bytes]
 Handler = Callable[[dict[str, Any], str | None], Answer]
@@ -93,19 +94,5 @@ def serving(authority: Authority) -> Iterator[DeviceSide]:
     server.socket = context.wrap_socket(server.socket, server_side=True)
     side = DeviceSide(f"https://127.0.0.1:{server.server_port}", authority)
     side.gate.set()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with running(server, release=side.gate.set):
         yield side
-    finally:
-        side.gate.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class QuietServer(ThreadingHTTPServer):
-    """A client that hangs up during the handshake is what some tests are about."""
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing."""

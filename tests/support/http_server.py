@@ -51,7 +51,14 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing: tests read ``requests``."""
 
 
-class LoopbackServer(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
+    """A client that hangs up, during the handshake or later, is what some tests are about."""
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class LoopbackServer(QuietServer):
     """The server.
 
     Attributes:
@@ -78,9 +85,6 @@ class LoopbackServer(ThreadingHTTPServer):
         self.connections += 1
         super().process_request(request, client_address)  # type: ignore[arg-type]  # passed through
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client that hangs up is what the tests are about."""
-
 
 @contextmanager
 def serving(
@@ -93,12 +97,19 @@ def serving(
     server = LoopbackServer(routes or {}, folder=folder)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    with running(server, release=server.stopping.set):
+        yield server
+
+
+@contextmanager
+def running(server: QuietServer, *, release: Callable[[], None]) -> Iterator[None]:
+    """Serve in a thread until the block ends; ``release`` then frees the requests that still wait."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield server
+        yield
     finally:
-        server.stopping.set()
+        release()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -5,11 +5,10 @@ import getpass
 import os
 import queue
 import socket
-import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from muster_agent.identity import make_request, ready_key
 from muster_controller.pki import CONTROLLER, Authority
 from muster_models import topics, wire
+from support.client import identity
 
 T = TypeVar("T", bound=wire.Uplink)
 ROOT = Path(__file__).parents[2]
@@ -46,12 +46,6 @@ def issue_device(authority: Authority, device: str, folder: Path) -> None:
     issued = authority.issue_device(device, request.encode(), dt.datetime.now(dt.UTC))
     (folder / "device.pem").write_text(issued.pem)
     (folder / "ca.pem").write_text(authority.pem)
-
-
-def client_context(folder: Path, name: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=folder / "ca.pem")
-    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
-    return context
 
 
 class Mosquitto:
@@ -112,21 +106,29 @@ class Mosquitto:
         return True
 
 
+def connect_controller(broker: Mosquitto, on_message: Callable[[Client, MQTTMessage], None]) -> Client:
+    """Connect as the controller, and return once everything that goes up is handed to ``on_message``."""
+    subscribed = threading.Event()
+    client = Client(CallbackAPIVersion.VERSION2, CONTROLLER, protocol=MQTTProtocolVersion.MQTTv5)
+    client.tls_set_context(identity(broker.authority.folder, CONTROLLER))
+    client.on_connect = lambda client, *_: client.subscribe(topics.up_filter(), qos=1)
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.on_message = lambda client, _data, message: on_message(client, message)
+    client.reconnect_delay_set(1, 1)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    assert subscribed.wait(WAIT_SECONDS)
+    return client
+
+
 class ControllerLink:
     """What stands for the controller: sees everything that goes up, sends what it is told to."""
 
     def __init__(self, broker: Mosquitto) -> None:
         self.seen: queue.Queue[wire.Uplink] = queue.Queue()
-        self._subscribed = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2, CONTROLLER, protocol=MQTTProtocolVersion.MQTTv5)
-        self._client.tls_set_context(client_context(broker.authority.folder, CONTROLLER))
-        self._client.on_connect = lambda client, *_: client.subscribe(topics.up_filter(), qos=1)
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._on_message
-        self._client.reconnect_delay_set(1, 1)
-        self._client.connect("127.0.0.1", broker.port)
-        self._client.loop_start()
-        assert self._subscribed.wait(WAIT_SECONDS)
+        self._client = connect_controller(
+            broker, lambda _, message: self.seen.put(wire.decode_uplink(bytes(message.payload)))
+        )
 
     def next(self, kind: type[T]) -> T:
         """Return the next message of a kind; others that come before it are let go."""
@@ -142,9 +144,6 @@ class ControllerLink:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-
-    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        self.seen.put(wire.decode_uplink(bytes(message.payload)))
 
 
 @contextmanager

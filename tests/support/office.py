@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
-from securesystemslib.signer import CryptoSigner, Signer
+from securesystemslib.signer import Signer
 
 from muster_controller.api.app import PREFIX, make_api
 from muster_controller.config import Settings
@@ -32,14 +32,14 @@ from muster_models import wire
 from muster_models.golden import Golden, Vector, encode_golden
 from muster_models.manifest import FileRole, Manifest, encode
 from muster_models.sketch.baseline import Baseline, make_baseline
-from muster_models.sketch.codec import encode as encode_sketch
-from muster_models.sketch.window import sketch_rows
 from muster_models.tensors import pack
 from muster_models.trust import publisher
 from muster_models.trust.keys import public_key
 from muster_models.trust.roles import model_role
 from muster_models.wire import Phase
+from support.controller import window_of
 from support.manifests import file_entry, make_manifest
+from support.repository import make_signer
 
 with warnings.catch_warnings():
     # It prefers a fork of httpx that is not here.
@@ -52,10 +52,6 @@ START = 1_800_000_000.0  # Unix seconds: a moment of the year 2027
 
 def armour(document: bytes) -> str:
     return base64.b64encode(document).decode()
-
-
-def make_signer() -> Signer:
-    return CryptoSigner.generate_ed25519()
 
 
 @dataclass
@@ -198,20 +194,7 @@ class Office:
         """Store a window of normal values whose mean is moved by ``shift``."""
         seed = int(hashlib.sha256(f"{device}{end}".encode()).hexdigest()[:8], 16)
         values = np.random.default_rng(seed).normal(shift, 1.0, size=(rows, 1))
-        window = wire.Window(
-            device=device,
-            epoch=1,
-            sequence=1,
-            model="digits",
-            manifest=digest,
-            baseline=self.baseline.digest,
-            start=end - 10,
-            end=end,
-            calls=rows,
-            errors=0,
-            latency=(rows, *[0] * len(wire.LATENCY_EDGES_MS)),
-            sketch=encode_sketch(sketch_rows(values, self.baseline), self.baseline),
-        )
+        window = window_of(values, self.baseline, device=device, manifest=digest, start=end - 10, end=end)
         with self.context.unit() as session:
             windows.add(session, [(window, rows)], self.clock.now)
 

@@ -24,10 +24,15 @@ def value(
 
 
 def graph(
-    nodes: Sequence[NodeProto], *, constants: Sequence[TensorProto] = (), shape: Sequence[int | None] = (1,)
+    nodes: Sequence[NodeProto],
+    *,
+    constants: Sequence[TensorProto] = (),
+    shape: Sequence[int | None] = (1,),
+    kind: int = TensorProto.FLOAT,
 ) -> GraphProto:
-    """Return a graph from ``x`` to ``y``."""
-    return helper.make_graph(list(nodes), "g", [value("x", shape)], [value("y", shape)], list(constants))
+    """Return a graph from ``x`` to ``y``, which have the same shape and type."""
+    takes, gives = value("x", shape, kind), value("y", shape, kind)
+    return helper.make_graph(list(nodes), "g", [takes], [gives], list(constants))
 
 
 def model(
@@ -41,9 +46,16 @@ def model(
     return helper.make_model(body, opset_imports=imports, functions=list(functions), ir_version=ir_version)
 
 
-def simple(*nodes: NodeProto, constants: Sequence[TensorProto] = (), domains: Sequence[str] = ()) -> bytes:
+def simple(
+    *nodes: NodeProto,
+    constants: Sequence[TensorProto] = (),
+    domains: Sequence[str] = (),
+    shape: Sequence[int | None] = (1,),
+    kind: int = TensorProto.FLOAT,
+) -> bytes:
     """Return the bytes of a model of the given nodes, from ``x`` to ``y``."""
-    return bytes(model(graph(nodes, constants=constants), domains=domains).SerializeToString())
+    body = graph(nodes, constants=constants, shape=shape, kind=kind)
+    return bytes(model(body, domains=domains).SerializeToString())
 
 
 def external(location: str, *, shape: Sequence[int] = (4,), **entries: str) -> TensorProto:

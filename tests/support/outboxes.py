@@ -1,6 +1,6 @@
 """An outbox with small windows, and the controller's side of the watermark."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,14 @@ def open_outbox(
     return Outbox(path, device=DEVICE, max_bytes=max_bytes, max_age=max_age, merge=merge, clock=clock)
 
 
+def stored_upto(held: Container[tuple[int, int]], epoch: int) -> Stored:
+    """Return up to where there is no gap in what is held, by epoch and sequence."""
+    upto = 0
+    while (epoch, upto + 1) in held:
+        upto += 1
+    return Stored(epoch, upto)
+
+
 @dataclass
 class Controller:
     """What ingest does with messages: keep each once, and say up to where there is no gap."""
@@ -66,10 +74,7 @@ class Controller:
             assert known == message, "a number names one message for ever"
 
     def watermark(self, epoch: int) -> Stored:
-        upto = 0
-        while (epoch, upto + 1) in self.held:
-            upto += 1
-        return Stored(epoch, upto)
+        return stored_upto(self.held, epoch)
 
     @property
     def messages(self) -> list[Outboxed]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
+from muster_agent.disk import Disk
 from muster_agent.state import AgentState, kept
 from muster_agent.store import OLD_STATE, STATE
 from muster_models.errors import StorageError
@@ -144,7 +145,7 @@ def end_violation(life: Life, course: Course) -> str | None:
     return None
 
 
-def incomplete(disk: SimulatedDisk, state: AgentState) -> str | None:
+def incomplete(disk: Disk, state: AgentState) -> str | None:
     """Return a version that the state counts on and that is not whole, read from the disk itself."""
     for model in state.models.values():
         on_trial = model.candidate if model.tries else None
@@ -154,7 +155,7 @@ def incomplete(disk: SimulatedDisk, state: AgentState) -> str | None:
     return None
 
 
-def is_whole(disk: SimulatedDisk, version: str) -> bool:
+def is_whole(disk: Disk, version: str) -> bool:
     name = f"manifests/{version}"
     if disk.size(name) is None or hashlib.sha256(disk.read(name)).hexdigest() != version:
         return False
@@ -165,7 +166,7 @@ def is_whole(disk: SimulatedDisk, version: str) -> bool:
     )
 
 
-def expected_files(state: AgentState, disk: SimulatedDisk) -> set[str]:
+def expected_files(state: AgentState, disk: Disk) -> set[str]:
     manifests = {f"manifests/{version}" for version in kept(state)}
     blobs = {f"blobs/{entry.sha256}" for name in manifests for entry in parse(disk.read(name)).files}
     return {STATE} | manifests | blobs

@@ -17,6 +17,7 @@ class Tensor:
     buffer: int = 0
     kind: int = FLOAT32
     scales: tuple[float, ...] = ()
+    zeros: tuple[int, ...] = ()
     axis: int = 0
 
 
@@ -141,8 +142,11 @@ def _tensor(builder: flatbuffers.Builder, tensor: Tensor, name: str) -> int:
     text = builder.CreateString(name)
     shape = _ints(builder, tensor.shape)
     scales = builder.CreateNumpyVector(np.asarray(tensor.scales, dtype=np.float32))
+    zeros = builder.CreateNumpyVector(np.asarray(tensor.zeros, dtype=np.int64)) if tensor.zeros else None
     tflite.QuantizationParametersStart(builder)
     tflite.QuantizationParametersAddScale(builder, scales)
+    if zeros is not None:
+        tflite.QuantizationParametersAddZeroPoint(builder, zeros)
     tflite.QuantizationParametersAddQuantizedDimension(builder, tensor.axis)
     quantization = tflite.QuantizationParametersEnd(builder)
     tflite.TensorStart(builder)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_agent.config import Broker, Folder, Settings, load_settings, render_settings
+from muster_agent.config import Broker, Folder, Settings, load_settings
+from muster_models import toml_file
 from muster_models.errors import InvalidInputError, Reason
 
 SETTINGS = Settings(
@@ -24,7 +25,7 @@ def written(folder: Path, text: str) -> Folder:
 
 
 def test_what_is_written_reads_back_with_every_default_spelt_out(tmp_path: Path) -> None:
-    text = render_settings(SETTINGS)
+    text = toml_file.render(SETTINGS)
 
     assert load_settings(written(tmp_path, text)) == SETTINGS
     assert "refresh_seconds = 3600.0" in text
@@ -35,7 +36,7 @@ def test_any_legal_value_survives_the_file(
     tmp_path_factory: pytest.TempPathFactory, host: str, days: float
 ) -> None:
     settings = msgspec.structs.replace(SETTINGS, mqtt=Broker(host, 1), outbox_days=days)
-    folder = written(tmp_path_factory.mktemp("device"), render_settings(settings))
+    folder = written(tmp_path_factory.mktemp("device"), toml_file.render(settings))
 
     assert load_settings(folder) == settings
 
@@ -60,7 +61,7 @@ def test_a_folder_that_was_never_enrolled_says_how_to_enrol_it(tmp_path: Path) -
     ],
 )
 def test_a_wrong_setting_is_named_with_its_file(tmp_path: Path, old: str, new: str, said: str) -> None:
-    text = render_settings(SETTINGS)
+    text = toml_file.render(SETTINGS)
     assert old in text
 
     with pytest.raises(InvalidInputError, match=said) as caught:

@@ -16,7 +16,7 @@ from muster_models.sketch import codec
 from muster_models.sketch.baseline import make_baseline
 from muster_models.sketch.features import column_kinds, extract
 from muster_models.sketch.window import Sketch, sketch_rows
-from muster_models.wire import LATENCY_EDGES_MS, Reporting, Window
+from muster_models.wire import LATENCY_EDGES_MS, Reporting
 from support.manifests import make_manifest
 
 MANIFEST = make_manifest(
@@ -312,28 +312,11 @@ def test_many_threads_lose_no_call() -> None:
     assert (bench.windows[0].calls, bench.sketch(0).rows) == (2000, 2000)
 
 
-def window_of(part: WindowPart) -> Window:
-    return Window(
-        device="press-1",
-        epoch=1,
-        sequence=2,
-        model=part.model,
-        manifest=part.manifest,
-        baseline=part.baseline,
-        start=part.start,
-        end=part.end,
-        calls=part.calls,
-        errors=part.errors,
-        latency=part.latency,
-        sketch=part.sketch,
-    )
-
-
 def test_merged_windows_hold_what_both_saw() -> None:
     bench = Bench()
     first, second = bench.call(1001.0, count=30), bench.call(1011.0, count=50)
     bench.recorder.close()
-    merged = merge_windows(window_of(bench.windows[0]), window_of(bench.windows[1]), BASELINE)
+    merged = merge_windows(bench.windows[0].sent_by("press-1"), bench.windows[1].sent_by("press-1"), BASELINE)
 
     assert merged is not None
     assert (merged.start, merged.end, merged.calls, merged.parts) == (1000.0, 1011.0, 2, 2)
@@ -344,7 +327,7 @@ def test_a_window_without_rows_merges_with_one_that_has_some() -> None:
     bench = Bench()
     bench.call(1001.0)
     bench.recorder.close()
-    window = window_of(bench.windows[0])
+    window = bench.windows[0].sent_by("press-1")
     empty = replace(window, sketch=b"", calls=3, errors=3)
     merged = merge_windows(window, empty, BASELINE)
 
@@ -356,7 +339,7 @@ def test_windows_whose_baseline_is_gone_or_whose_bytes_are_damaged_do_not_merge(
     bench = Bench()
     bench.call(1001.0)
     bench.recorder.close()
-    window = window_of(bench.windows[0])
+    window = bench.windows[0].sent_by("press-1")
 
     assert merge_windows(window, window, None) is None
     assert merge_windows(window, replace(window, sketch=b"?"), BASELINE) is None

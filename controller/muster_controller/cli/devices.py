@@ -10,6 +10,7 @@ from muster_controller.cli.output import (
     note,
     write_fields,
     write_json,
+    write_outcome,
     write_section,
     write_table,
     write_text,
@@ -123,10 +124,7 @@ def revoke(device: str, /, *, reason: Reason = "", connection: Connection = HERE
     """Refuse everything from a device from now on."""
     with connection.open() as api:
         detail = api.post(f"/devices/{device}/revoke", {"reason": reason})
-    if connection.output == "json":
-        write_json(detail)
-    else:
-        write_text(f"{device} is revoked")
+    write_outcome(connection.output, detail, f"{device} is revoked")
 
 
 @app.command(name="label")

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from muster_controller.cli.connection import Connection
-from muster_controller.cli.output import write_fields, write_json, write_section, write_table, write_text
+from muster_controller.cli.output import write_fields, write_json, write_outcome, write_section, write_table
 
 model = App(name="model", help="Named lines of versions.")
 version = App(name="version", help="Releases of models.")
@@ -163,12 +163,8 @@ def stop(
     connection: Connection = HERE,
 ) -> None:
     """Make every device answer with the model's declared fallback."""
-    with connection.open() as api:
-        detail = api.post(f"/models/{name}/stop", {"reason": reason})
-    if connection.output == "json":
-        write_json(detail)
-    else:
-        write_text(f"{name} is stopped: devices answer with its fallback")
+    said = f"{name} is stopped: devices answer with its fallback"
+    _order(f"/models/{name}/stop", reason, said=said, connection=connection)
 
 
 def start(
@@ -179,9 +175,10 @@ def start(
     connection: Connection = HERE,
 ) -> None:
     """Lift the order that stopped a model."""
+    _order(f"/models/{name}/start", reason, said=f"{name} answers again", connection=connection)
+
+
+def _order(path: str, reason: str, *, said: str, connection: Connection) -> None:
     with connection.open() as api:
-        detail = api.post(f"/models/{name}/start", {"reason": reason})
-    if connection.output == "json":
-        write_json(detail)
-    else:
-        write_text(f"{name} answers again")
+        answer = api.post(path, {"reason": reason})
+    write_outcome(connection.output, answer, said)

@@ -27,6 +27,14 @@ def write_text(text: str) -> None:
     sys.stdout.flush()
 
 
+def write_outcome(output: str, answer: object, said: str) -> None:
+    """Print what a command did: the server's answer where ``output`` is json, else one line for people."""
+    if output == "json":
+        write_json(answer)
+    else:
+        write_text(said)
+
+
 def note(text: str) -> None:
     """Tell the person something that is not data."""
     sys.stderr.write(text + "\n")

@@ -1,8 +1,9 @@
 """``muster rollout``: planning, starting, steering and watching rollouts."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from cyclopts import App, Parameter
 
@@ -14,12 +15,16 @@ from muster_controller.cli.output import (
     write_fields,
     write_json,
     write_line,
+    write_outcome,
     write_section,
     write_table,
     write_text,
 )
+from muster_controller.domain.terms import parse_share, parse_stages
 from muster_models.errors import Reason as Code
-from muster_models.errors import TransferError
+from muster_models.errors import RequestError, TransferError
+
+Parsed = TypeVar("Parsed")
 
 app = App(name="rollout", help="Moving devices to a version, in stages that are judged.")
 HERE = Connection()
@@ -61,7 +66,7 @@ class Terms:
             selector=self.where,
             previous=self.previous,
             stages=self._stages(),
-            control=None if self.control is None else parse_share(self.control),
+            control=None if self.control is None else typed(parse_share, self.control),
             before_rounds=self.before_windows,
             error_budget=self.budget,
             probation_seconds=self.probation,
@@ -73,7 +78,7 @@ class Terms:
         conditions = drop_none(soak_seconds=self.soak, minimum_rounds=self.minimum_windows)
         if self.stages is None and not conditions:
             return None
-        return [{**stage, **conditions} for stage in parse_stages(self.stages or DEFAULT_STAGES)]
+        return [{**stage, **conditions} for stage in typed(parse_stages, self.stages or DEFAULT_STAGES)]
 
 
 TERMS = Terms()
@@ -150,10 +155,11 @@ def start(
     """Start a rollout."""
     with connection.open() as api:
         detail = api.post("/rollouts", {"version": version, "reason": reason, **terms.body()})
-    if connection.output == "json":
-        write_json(detail)
-    else:
-        write_text(f"rollout {detail['rollout']['id']} of {detail['rollout']['version']['name']} has started")
+    write_outcome(
+        connection.output,
+        detail,
+        f"rollout {detail['rollout']['id']} of {detail['rollout']['version']['name']} has started",
+    )
 
 
 @app.command(name="list")
@@ -262,42 +268,16 @@ def abort(
     _steer(number, "abort", {"mode": mode, "reason": reason}, connection)
 
 
-def parse_stages(given: str) -> list[dict[str, Any]]:
-    """Return stages from a text such as ``1,25%,100%``.
+def typed(parse: Callable[[str], Parsed], word: str) -> Parsed:
+    """Return what a word of the command line says.
 
     Raises:
-        UsageError: One is neither a share nor a number.
-    """
-    return [_stage(part.strip()) for part in given.split(",")]
-
-
-def parse_share(given: str) -> float:
-    """Return a share from ``25%`` or ``0.25``.
-
-    Raises:
-        UsageError: Neither of the two forms, or not between 0 and 1.
+        UsageError: It is not of the expected form, so that no server needs to be asked.
     """
     try:
-        share = _percent(given) / 100 if given.endswith("%") else float(given)
-    except ValueError as error:
-        raise UsageError(f"a share is such as 25% or 0.25, got {given!r}") from error
-    if not 0 <= share <= 1:
-        raise UsageError(f"a share is between 0 and 1, such as 25%, got {given!r}")
-    return share
-
-
-def _stage(part: str) -> dict[str, Any]:
-    try:
-        return {"percent": _percent(part)} if part.endswith("%") else {"count": int(part)}
-    except ValueError as error:
-        raise UsageError(f"a stage is a share such as 25% or a number of devices, got {part!r}") from error
-
-
-def _percent(given: str) -> float:
-    percent = float(given.removesuffix("%"))
-    if not 0 <= percent <= 100:  # noqa: PLR2004 - per cent; NaN is neither
-        raise ValueError(given)
-    return percent
+        return parse(word)
+    except RequestError as error:
+        raise UsageError(str(error)) from error
 
 
 def drop_none(**fields: Any) -> dict[str, Any]:
@@ -308,10 +288,7 @@ def drop_none(**fields: Any) -> dict[str, Any]:
 def _steer(number: int, command: str, body: dict[str, Any], connection: Connection) -> None:
     with connection.open() as api:
         detail = api.post(f"/rollouts/{number}/{command}", body)
-    if connection.output == "json":
-        write_json(detail)
-    else:
-        write_text(f"rollout {number} is {detail['rollout']['phase']}")
+    write_outcome(connection.output, detail, f"rollout {number} is {detail['rollout']['phase']}")
 
 
 def _tell(rollout: dict[str, Any], shown: str, connection: Connection) -> str:

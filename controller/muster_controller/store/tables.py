@@ -41,6 +41,54 @@ class EnrolmentToken(SQLModel, table=True):
     created_at: int
     expires_at: int
     used_at: int | None = None
+    revoked_at: int | None = None
+    again: bool = False  # for a device that is enrolled and lost its identity
+
+
+class BulkToken(SQLModel, table=True):
+    """A token that admits several devices, whose ids begin with one prefix; only its hash is kept."""
+
+    digest: str = Field(primary_key=True)
+    prefix: str
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    count: int
+    used: int = 0
+    created_at: int
+    expires_at: int
+    revoked_at: int | None = None
+
+
+class BulkUse(SQLModel, table=True):
+    """One device that a bulk token admitted, by its key: the same key asking again is the same device."""
+
+    digest: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)  # SHA-256 of the public key
+    device: str
+    certificate: str  # PEM: what the same key is given again when the answer got lost
+    at: int
+
+
+class EnrolmentRequest(SQLModel, table=True):
+    """A machine without a token that asks to be let in."""
+
+    key: str = Field(primary_key=True)  # SHA-256 of the public key
+    code: str = Field(index=True, unique=True)
+    device: str
+    address: str = Field(index=True)
+    state: str  # pending, accepted, refused, enrolled
+    certificate: str = ""  # PEM, once enrolled: what the same key is given again when the answer got lost
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    asked_at: int = Field(index=True)
+    expires_at: int
+
+
+class Certificate(SQLModel, table=True):
+    """A certificate that was issued to a device. Several of one device may be good: a renewal overlaps."""
+
+    device: str = Field(primary_key=True)
+    serial: str = Field(primary_key=True)
+    expires_at: int
+    revoked_at: int | None = Field(default=None, index=True)
 
 
 class Version(SQLModel, table=True):

@@ -6,7 +6,6 @@ one array per input and either ``labels`` (class numbers) or ``targets`` (number
 
 import hashlib
 import struct
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from muster_models.errors import ManifestError, Reason, RequestError
+from muster_models import toml_file
+from muster_models.errors import InvalidInputError, ManifestError, Reason, RequestError
 from muster_models.golden import Tolerance
 from muster_models.manifest import (
     FILE_PATTERN,
@@ -178,9 +177,9 @@ def _read_declaration(path: Path) -> Declaration:
             f"{path}: expected at most {MAX_DECLARATION} bytes, got {len(data)}", Reason.TOO_LARGE
         )
     try:
-        declared = msgspec.convert(tomllib.loads(data.decode()), Declaration)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError) as error:
-        raise ManifestError(f"{path}: {error}") from error
+        declared = toml_file.parse(data, Declaration, name=str(path))
+    except InvalidInputError as error:
+        raise ManifestError(str(error)) from error
     _check_declaration(path, declared)
     return declared
 

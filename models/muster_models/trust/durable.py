@@ -6,8 +6,11 @@ from pathlib import Path
 from muster_models.errors import Reason, StorageError
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write ``content`` beside ``path``, sync it, rename it into place and sync the folder.
+
+    Args:
+        mode: Who may read the file, before the process's mask; 0o600 for its owner alone.
 
     Raises:
         StorageError: The disk refused; the old content is still there.
@@ -15,7 +18,8 @@ def replace(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.new")
-        with beside.open("wb") as file:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
