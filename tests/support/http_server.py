@@ -15,6 +15,7 @@ class Handler(BaseHTTPRequestHandler):
     """Hands each request to the route of its path; below ``/files/`` serves a folder with ranges."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes, and the second would wait 40 ms
     server: "LoopbackServer"
 
     def do_GET(self) -> None:

@@ -7,7 +7,13 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, Targets
 
 from muster_models.errors import Reason, TrustError
-from muster_models.trust.director import MAX_ENVELOPE_BYTES, PAYLOAD_TYPE, open_envelope, sign_desired
+from muster_models.trust.director import (
+    MAX_ENVELOPE_BYTES,
+    MAX_STEP,
+    PAYLOAD_TYPE,
+    open_envelope,
+    sign_desired,
+)
 from muster_models.trust.publisher import add_model, make_targets
 from muster_models.wire import Desired, DesiredModel, encode_desired
 from support.repository import DEVICE, NOW, make_signer
@@ -91,6 +97,11 @@ def test_an_envelope_is_small() -> None:
 )
 def test_everything_else_is_refused_with_its_reason(envelope: bytes, reason: Reason) -> None:
     assert refusal(envelope).reason is reason
+
+
+def test_a_stolen_key_cannot_use_up_the_sequence_of_a_device() -> None:
+    assert opened(sign_desired(make_desired(sequence=MAX_STEP + 6), DIRECTOR)).sequence == MAX_STEP + 6
+    assert refusal(sign_desired(make_desired(sequence=MAX_STEP + 7), DIRECTOR)).reason is Reason.BAD_MESSAGE
 
 
 def test_a_forged_key_id_does_not_help() -> None:

@@ -1,4 +1,5 @@
 import datetime as dt
+import json
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,19 @@ def test_an_expired_role_document_is_refused(repository: SignedRepository) -> No
         repository.controller.accept("model-digits", document, NOW + 181 * DAY)
 
     assert caught.value.reason is Reason.EXPIRED
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "model-digits"])
+def test_a_document_without_a_canonical_form_is_refused(repository: SignedRepository, role: str) -> None:
+    repository.release()
+    document = json.loads(repository.document(role))
+    document["signed"]["version"] += 1
+    document["signed"]["x-muster"]["issued"] += 0.5
+
+    with pytest.raises(TrustError) as caught:
+        repository.controller.accept(role, json.dumps(document).encode(), NOW)
+
+    assert caught.value.reason is Reason.TAMPERED
 
 
 def test_a_damaged_role_document_is_refused_and_changes_nothing(repository: SignedRepository) -> None:

@@ -19,12 +19,20 @@ from muster_models.trust.signatures import verify
 S = TypeVar("S", Timestamp, Snapshot, Targets)
 
 
+class Former(Struct, frozen=True):
+    """The last document of a model's role that held, with the targets under which it did."""
+
+    targets: bytes
+    role: bytes
+
+
 class Documents(Struct, frozen=True):
     """The bytes of one consistent state of the repository.
 
     Attributes:
         roots: Every root document after the pinned one, oldest first.
         models: Documents of model roles, by the name of the role.
+        former: For roles whose document in ``models`` does not hold.
     """
 
     roots: tuple[bytes, ...]
@@ -32,6 +40,7 @@ class Documents(Struct, frozen=True):
     snapshot: bytes
     targets: bytes
     models: Mapping[str, bytes] = {}
+    former: Mapping[str, Former] = {}
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,9 @@ class Anchor:
     """Verified metadata.
 
     Attributes:
-        models: By the name of the role; only those whose signatures hold.
-        refused: Why the others do not hold.
+        models: By the name of the role; those that hold, or else the last that held: good enough to go on
+            running, not to install by.
+        refused: Why the newest document of a role does not hold.
     """
 
     root: Root
@@ -96,6 +106,8 @@ def verify_documents(pinned: bytes, documents: Documents) -> Anchor:
             models[role] = verify_role(targets, role, document)
         except TrustError as error:
             refused[role] = error
+            if role in documents.former:
+                models |= _former_role(root, role, documents.former[role])
     return Anchor(
         root,
         _delegated(root, "timestamp", kind=Timestamp, document=documents.timestamp),
@@ -104,6 +116,13 @@ def verify_documents(pinned: bytes, documents: Documents) -> Anchor:
         models,
         refused,
     )
+
+
+def _former_role(root: Root, role: str, former: Former) -> dict[str, Targets]:
+    try:
+        return {role: verify_role(verify_top(root, former.targets), role, former.role)}
+    except TrustError:
+        return {}  # the key of targets was replaced since: nothing that it gave holds
 
 
 def verify_roots(pinned: bytes, later: Iterable[bytes]) -> Root:
@@ -115,7 +134,8 @@ def verify_roots(pinned: bytes, later: Iterable[bytes]) -> Root:
         TrustError: A document is not signed by its predecessor's keys and its own, or a version is missing.
     """
     metadata = roles.parse(Root, pinned, role="root")
-    verify(metadata.signed, "root", payload=metadata.signed_bytes, signatures=metadata.signatures)
+    payload = roles.payload(metadata, role="root")
+    verify(metadata.signed, "root", payload=payload, signatures=metadata.signatures)
     root = metadata.signed
     for document in later:
         metadata = roles.parse(Root, document, role="root")
@@ -124,8 +144,9 @@ def verify_roots(pinned: bytes, later: Iterable[bytes]) -> Root:
             continue
         if new.version != root.version + 1:
             raise TrustError(Reason.REPLAYED, f"root {new.version} does not follow root {root.version}")
+        payload = roles.payload(metadata, role="root")
         for delegator in (root, new):
-            verify(delegator, "root", payload=metadata.signed_bytes, signatures=metadata.signatures)
+            verify(delegator, "root", payload=payload, signatures=metadata.signatures)
         root = new
     roles.facts_of(root, "root")
     return root
@@ -151,6 +172,7 @@ def verify_top(root: Root, document: bytes) -> Targets:
 
 def _delegated(delegator: Root | Targets, role: str, *, kind: type[S], document: bytes) -> S:
     metadata = roles.parse(kind, document, role=role)
-    verify(delegator, role, payload=metadata.signed_bytes, signatures=metadata.signatures)
+    payload = roles.payload(metadata, role=role)
+    verify(delegator, role, payload=payload, signatures=metadata.signatures)
     roles.facts_of(metadata.signed, role)
     return metadata.signed

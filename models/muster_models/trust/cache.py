@@ -11,6 +11,7 @@ from typing import Any
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 
+from muster_models.errors import StorageError
 from muster_models.trust import roles
 from muster_models.trust.anchor import Documents
 from muster_models.trust.durable import replace
@@ -51,9 +52,12 @@ def roots(folder: Path) -> tuple[bytes, ...]:
 def restore(folder: Path, remembered: Documents | None) -> None:
     """Put back every remembered document that the cache lost, damaged or holds in an older version.
 
+    What a process that was killed left unfinished goes.
+
     Raises:
         StorageError: The disk refused.
     """
+    _sweep(folder)
     if remembered is None:
         return
     top = dict(zip(_TOP, (remembered.timestamp, remembered.snapshot, remembered.targets), strict=True))
@@ -61,6 +65,14 @@ def restore(folder: Path, remembered: Documents | None) -> None:
         _mend(_path(folder, role), document)
     for document in remembered.roots:
         _mend(_root_path(folder, _version(document)), document)
+
+
+def _sweep(folder: Path) -> None:
+    try:
+        for left in folder.glob("tmp*"):  # as tempfile names what python-tuf has not renamed yet
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}") from error
 
 
 def _mend(path: Path, document: bytes) -> None:

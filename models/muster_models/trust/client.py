@@ -5,7 +5,7 @@ Not thread-safe: one owner per folder.
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from muster_models.errors import MusterError, Reason, TrustError
 from muster_models.manifest import digest, is_valid_model_name, parse
 from muster_models.trust import cache, director, listing, memory
-from muster_models.trust.anchor import Anchor, first_expired, verify_documents, verify_roots
+from muster_models.trust.anchor import Anchor, Former, first_expired, verify_documents, verify_roots
 from muster_models.trust.diagnosis import LastBody, explain
 from muster_models.trust.listing import Listed
 from muster_models.trust.refusals import refusals
@@ -98,7 +98,7 @@ class TrustClient:
             except MusterError as error:
                 _log.warning("%s", error)
                 refused[role] = error
-        self._adopt(known)
+        refused = {**self._adopt(known), **refused}
         self._updater, self._refused = updater, refused
 
     def manifest(self, model: str, version: str, digest_: str) -> VerifiedManifest:
@@ -195,11 +195,19 @@ class TrustClient:
         with refusals("cache"):
             return verify_documents(self._pinned, cache.documents(self._cache, wanted))
 
-    def _adopt(self, wanted: Iterable[str]) -> None:
-        """Make what the cache now holds the state that is believed, first on disk, then in memory."""
+    def _adopt(self, wanted: Iterable[str]) -> Mapping[str, TrustError]:
+        """Make what the cache now holds the state that is believed, first on disk, then in memory.
+
+        Returns:
+            Why models' roles do not hold. A mirror that withholds a role which new keys signed, or a thief of
+            the online keys who serves another model's, could else keep what runs from starting again.
+        """
         with refusals("cache"):
             documents = cache.documents(self._cache, wanted)
         anchor = verify_documents(self._pinned, documents)
+        if anchor.refused:
+            documents = msgspec.structs.replace(documents, former=self._former(anchor.refused))
+            anchor = verify_documents(self._pinned, documents)
         floors = dict(self._memory.floors)
         for role, targets in anchor.models.items():
             model = role.removeprefix(MODEL_PREFIX)
@@ -209,6 +217,17 @@ class TrustClient:
         offline: dict[str, Signed] = {"root": anchor.root, "targets": anchor.targets, **anchor.models}
         online: dict[str, Signed] = {"timestamp": anchor.timestamp, "snapshot": anchor.snapshot}
         self._raise_time(offline=_issued(offline), online=_issued(online))
+        return anchor.refused
+
+    def _former(self, refused: Iterable[str]) -> dict[str, Former]:
+        """Return the last documents of roles that held."""
+        held = self._memory.documents
+        if held is None or self._anchor is None:
+            return {}
+        formers = dict(held.former)
+        for role in self._anchor.models.keys() - self._anchor.refused.keys():
+            formers[role] = Former(held.targets, held.models[role])
+        return {role: former for role, former in formers.items() if role in refused}
 
     def _raise_time(self, *, offline: Iterable[float], online: Iterable[float]) -> None:
         floor = memory.raise_time(self.time_floor, self._clock(), offline=offline, online=online)
@@ -264,7 +283,7 @@ class TrustClient:
         anchor = self._require_anchor()
         if role not in anchor.models and self._updater is not None:
             self._load(self._updater, anchor, role)
-            self._adopt({*self._known_roles(), role})
+            self._refused |= self._adopt({*self._known_roles(), role})
             anchor = self._require_anchor()
         targets = _role_of(anchor, role)
         expired = anchor.expired(self._now(), role)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tuf.api.metadata import Metadata, Root, Targets
-from tuf.api.serialization import DeserializationError
+from tuf.api.serialization import DeserializationError, SerializationError
 from tuf.ngclient.fetcher import FetcherInterface
 
 from muster_models.errors import TrustError
@@ -46,7 +46,7 @@ def explain(body: bytes, delegator: Root | Targets, role: str | None) -> TrustEr
             payload=metadata.signed_bytes,
             signatures=metadata.signatures,
         )
-    except DeserializationError:
+    except (DeserializationError, SerializationError):
         return None
     except TrustError as error:
         return error

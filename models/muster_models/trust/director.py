@@ -16,6 +16,9 @@ from muster_models.trust.signatures import verify
 from muster_models.wire import MAX_BYTES, Desired, decode_desired, encode_desired
 
 PAYLOAD_TYPE = "application/vnd.muster.desired+json"
+# Sequences grow by one. Whoever steals the key could else sign the highest there is, and the device would
+# obey nobody any more, not even after the key was replaced.
+MAX_STEP = 2**20
 MAX_ENVELOPE_BYTES = MAX_BYTES * 4 // 3 + 8192  # base64, and room for signatures
 
 
@@ -34,7 +37,7 @@ def open_envelope(envelope: bytes, targets: Targets, *, device: str, after: int,
         2. the keys that ``targets`` delegates the director role to signed it;
         3. what they signed parses;
         4. it is for this device;
-        5. it is newer than what the device has seen;
+        5. it is newer than what the device has seen, and not absurdly so;
         6. it has not expired.
     The caller has verified ``targets`` and checked that it has not expired.
 
@@ -56,6 +59,11 @@ def open_envelope(envelope: bytes, targets: Targets, *, device: str, after: int,
     if desired.sequence <= after:  # 5
         raise TrustError(
             Reason.REPLAYED, f"desired state {desired.sequence} is not newer than {after}, which was accepted"
+        )
+    if desired.sequence > after + MAX_STEP:
+        raise TrustError(
+            Reason.BAD_MESSAGE,
+            f"desired state {desired.sequence} is too far from {after}: at most {MAX_STEP} in one step",
         )
     if desired.expires <= now:  # 6
         raise TrustError(

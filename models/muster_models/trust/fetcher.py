@@ -5,6 +5,7 @@ now and then does not hold the caller. Only identity encoding is taken (no bombs
 nothing is retried here. What arrives is not trusted: callers compare hashes.
 """
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -201,21 +202,31 @@ def _first_byte(url: str, response: BaseHTTPResponse, offset: int) -> int:
 @contextmanager
 def _cut_after(connection: HTTPConnection, seconds: float) -> Iterator[None]:
     # A timeout of the socket counts from the last byte, so a server could send a header for days.
-    # The base class's shutdown leaves the TLS object alone, which another thread is using.
-    cut = threading.Timer(seconds, _shut, args=(connection.sock,))
-    cut.daemon = True
-    cut.start()
+    cut = _Cut(connection.sock)
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        cut.cancel()
+        timer.cancel()
+    if cut.was_made:
+        # What came before would pass for complete headers and an empty body.
+        raise TimeoutError(f"no complete headers within {seconds:g} s")
 
 
-def _shut(sock: socket.socket) -> None:
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        return  # closed already
+class _Cut:
+    """Ends a connection from another thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.was_made = False
+
+    def __call__(self) -> None:
+        self.was_made = True
+        with contextlib.suppress(OSError):  # closed already
+            # The base class's shutdown leaves the TLS object alone, which another thread is using.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 def _pool_class(seconds: float) -> type[HTTPConnectionPool]:

@@ -16,6 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetF
 from muster_models.errors import ConflictError, NotFoundError
 from muster_models.manifest import digest, parse
 from muster_models.trust import roles
+from muster_models.trust.refusals import refusals
 from muster_models.trust.roles import DIRECTOR, Facts, facts_of, model_role, target_path
 
 S = TypeVar("S", Root, Targets)
@@ -70,12 +71,20 @@ def make_targets(signer: Signer, *, director: Key, now: dt.datetime) -> bytes:
 
 
 def add_model(
-    targets: bytes, model: str, *, keys: Sequence[Key], threshold: int, signer: Signer, now: dt.datetime
+    targets: bytes,
+    model: str,
+    *,
+    keys: Sequence[Key],
+    threshold: int,
+    signer: Signer | None,
+    now: dt.datetime,
 ) -> bytes:
     """Return targets with a role for ``model``, held by ``keys``.
 
     Args:
         threshold: How many of the keys must sign each release; two is the four-eyes rule.
+        signer: Of the targets role; None leaves the document to be signed later, as do empty ``signers``
+            elsewhere in this module.
 
     Raises:
         ConflictError: The model has a role already.
@@ -89,7 +98,13 @@ def add_model(
 
 
 def change_keys(
-    targets: bytes, role: str, *, keys: Sequence[Key], threshold: int, signer: Signer, now: dt.datetime
+    targets: bytes,
+    role: str,
+    *,
+    keys: Sequence[Key],
+    threshold: int,
+    signer: Signer | None,
+    now: dt.datetime,
 ) -> bytes:
     """Return targets in which ``role`` (``director`` or ``model-<name>``) is held by other keys.
 
@@ -193,7 +208,13 @@ def _root(version: int, keys: RootKeys, now: dt.datetime) -> Root:
 
 
 def _rekey(
-    targets: Targets, role: str, keys: Sequence[Key], *, threshold: int, signer: Signer, now: dt.datetime
+    targets: Targets,
+    role: str,
+    keys: Sequence[Key],
+    *,
+    threshold: int,
+    signer: Signer | None,
+    now: dt.datetime,
 ) -> bytes:
     if not 1 <= threshold <= len({key.keyid for key in keys}):
         raise ValueError(f"threshold must be 1..{len(keys)}, got {threshold}")
@@ -201,7 +222,7 @@ def _rekey(
         targets.add_key(key, role)
     _delegated(targets)[role].threshold = threshold
     facts = msgspec.structs.replace(facts_of(targets, "targets"), issued=_seconds(now))
-    return _sign_role(targets, facts, signers=[signer], first=False)
+    return _sign_role(targets, facts, signers=[] if signer is None else [signer], first=False)
 
 
 def _open_role(role: bytes | None, model: str) -> tuple[Targets, Facts]:
@@ -223,8 +244,9 @@ def _sign_role(targets: Targets, facts: Facts, *, signers: Iterable[Signer], fir
 
 def _sign(signed: S, signers: Iterable[Signer]) -> bytes:
     metadata = Metadata(signed)
-    for signer in signers:
-        metadata.sign(signer, append=True)
+    with refusals(signed.type):  # a key in a token may refuse
+        for signer in signers:
+            metadata.sign(signer, append=True)
     return metadata.to_bytes()
 
 

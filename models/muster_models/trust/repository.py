@@ -3,9 +3,10 @@
 It holds no key that could release a version. What it writes are static files that any cache may serve.
 """
 
+import contextlib
 import datetime as dt
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,19 +24,30 @@ from muster_models.trust.state import State, follow, verify_state
 from muster_models.trust.verified import VerifiedManifest
 
 S = TypeVar("S", Snapshot, Timestamp)
+Spare = Sequence[Mapping[str, Signer]]
 DAY = dt.timedelta(days=1)
 
 
 class Repository:
     """One repository in one folder. Safe to use from several threads of one process.
 
+    Args:
+        folder: Owned by this repository.
+        snapshot: The key that signs which documents belong together.
+        timestamp: The key that signs which snapshot is the newest.
+        spare: Asked for further keys of this controller, as ``snapshot`` and ``timestamp``, that a later root
+            may name instead.
+
     Attributes:
         metadata: The folder to serve as ``<base>/metadata``; files in it are never removed.
     """
 
-    def __init__(self, folder: Path, snapshot: Signer, timestamp: Signer) -> None:
+    def __init__(
+        self, folder: Path, snapshot: Signer, timestamp: Signer, *, spare: Callable[[], Spare] = lambda: ()
+    ) -> None:
         self.metadata = folder / "metadata"
-        self._signers = {"snapshot": snapshot, "timestamp": timestamp}
+        self._signers: Mapping[str, Signer] = {"snapshot": snapshot, "timestamp": timestamp}
+        self._spare = spare
         self._lock = threading.Lock()
         self._state: State | None = None
         self._online: dict[str, Metadata[Snapshot] | Metadata[Timestamp]] = {}
@@ -74,7 +86,7 @@ class Repository:
             if first.version != 1:
                 raise TrustError(Reason.REPLAYED, f"expected root version 1, got {first.version}")
             state = verify_state(first, {"root": root, "targets": targets})
-            self._check_keys(first)
+            self._signers = self._named(first)
             _check_unexpired(state, now)
             self._publish(state, ("root", "targets"), now)
 
@@ -92,7 +104,7 @@ class Repository:
         """
         with self._lock:
             state = follow(self._installed(), documents, now)
-            self._check_keys(state.root)
+            self._signers = self._named(state.root)
             self._publish(state, documents, now)
 
     def renew(self, now: dt.datetime) -> bool:
@@ -131,6 +143,12 @@ class Repository:
         }
         online = {role: metadata.signed for role, metadata in self._online.items()}
         return {role: signed.expires for role, signed in (offline | online).items()}
+
+    def holders(self, role: str) -> list[str]:
+        """Return the ids of the keys that hold a delegated role, such as the director's."""
+        delegations = None if self._state is None else self._state.targets.delegations
+        held = {} if delegations is None else delegations.roles or {}
+        return list(held[role].keyids) if role in held else []
 
     def models(self) -> list[str]:
         """Return the names of models that have a release, sorted."""
@@ -185,15 +203,22 @@ class Repository:
     def _role(self, model: str) -> Targets | None:
         return None if self._state is None else self._state.models.get(model_role(model))
 
-    def _check_keys(self, root: Root) -> None:
-        for role, signer in self._signers.items():
+    def _named(self, root: Root) -> Mapping[str, Signer]:
+        """Return the keys of this controller that a root names for snapshot and timestamp."""
+        generations = (self._signers, *self._spare())
+        chosen: dict[str, Signer] = {}
+        for role, present in self._signers.items():
             given = root.roles[role]
-            if given.keyids != [signer.public_key.keyid] or given.threshold != 1:
+            for signers in generations:
+                if given.keyids == [signers[role].public_key.keyid] and given.threshold == 1:
+                    chosen[role] = signers[role]
+            if role not in chosen:
                 raise TrustError(
                     Reason.WRONG_KEY,
-                    f"root must give {role} to this controller's key {signer.public_key.keyid[:8]} alone, "
+                    f"root must give {role} to this controller's key {present.public_key.keyid[:8]} alone, "
                     f"got {[keyid[:8] for keyid in given.keyids]}",
                 )
+        return chosen
 
     # Reading and writing. A file is complete before a newer one names it; timestamp.json comes last.
 
@@ -209,8 +234,25 @@ class Repository:
         while (self.metadata / f"{len(chain) + 1}.root.json").exists():
             chain.append(self._read(f"{len(chain) + 1}.root.json"))
         root = verify_roots(chain[0], chain[1:])
-        self._state = verify_state(root, {**documents, "root": chain[-1]})
+        documents["root"] = chain[-1]
+        try:
+            self._state = verify_state(root, documents)
+        except TrustError:
+            # A root with another targets key was written just before a power cut, after what belongs to it.
+            self._state = verify_state(root, self._newer(documents))
         self._online = {"snapshot": snapshot, "timestamp": timestamp}
+        with contextlib.suppress(TrustError):  # keys that no root names yet serve from the next root on
+            self._signers = self._named(root)
+
+    def _newer(self, documents: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return each document in the version that was written after the one the snapshot names."""
+        newer = dict(documents)
+        for role, document in documents.items():
+            held: Metadata[Targets] = Metadata.from_bytes(document)
+            path = self.metadata / f"{held.signed.version + 1}.{role}.json"
+            if path.exists():
+                newer[role] = path.read_bytes()
+        return newer
 
     def _read(self, name: str) -> bytes:
         try:
@@ -221,13 +263,11 @@ class Repository:
     def _publish(
         self, state: State, changed: Mapping[str, bytes] | tuple[str, ...], now: dt.datetime
     ) -> None:
-        for role in changed:
+        for role in sorted(changed, key="root".__eq__):  # a root last: see _load
             signed = state.signed(role)
             if signed is not None:
                 replace(self.metadata / f"{signed.version}.{role}.json", state.documents[role])
-        offline = {"targets": state.targets, **state.models}
-        meta = {f"{role}.json": MetaFile(signed.version) for role, signed in offline.items()}
-        snapshot = self._sign(Snapshot(self._next("snapshot"), meta=meta), now)
+        snapshot = self._sign(Snapshot(self._next("snapshot"), meta=_meta(state)), now)
         replace(self.metadata / f"{snapshot.signed.version}.snapshot.json", snapshot.to_bytes())
         self._write_timestamp(snapshot.signed.version, now)
         self._online["snapshot"] = snapshot
@@ -251,12 +291,19 @@ class Repository:
         metadata = self._online[role]
         if metadata.signed.expires - now < left:
             return True
+        if isinstance(metadata.signed, Snapshot) and metadata.signed.meta != _meta(self._installed()):
+            return True
         try:  # a root that changed the key may have been written just before a power cut
             root = self._installed().root
             verify(root, role, payload=metadata.signed_bytes, signatures=metadata.signatures)
         except TrustError:
             return True
         return False
+
+
+def _meta(state: State) -> dict[str, MetaFile]:
+    offline = {"targets": state.targets, **state.models}
+    return {f"{role}.json": MetaFile(signed.version) for role, signed in offline.items()}
 
 
 def _check_unexpired(state: State, now: dt.datetime) -> None:

@@ -98,3 +98,13 @@ def parse(kind: type[S], document: bytes, *, role: str) -> Metadata[S]:
     if not isinstance(metadata.signed, kind):
         raise TrustError(Reason.TAMPERED, f"{role}: expected {kind.type}, got {metadata.signed.type}")
     return metadata
+
+
+def payload(metadata: Metadata[S], *, role: str) -> bytes:
+    """Return the canonical bytes of metadata, over which signatures are made.
+
+    Raises:
+        TrustError: It holds what has no canonical form, such as a number that is not whole.
+    """
+    with refusals(role):
+        return metadata.signed_bytes
