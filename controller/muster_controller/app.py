@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from muster_controller.api.app import make_api
 from muster_controller.api.device_side import make_device_app
 from muster_controller.broker import Broker
-from muster_controller.broker_config import Listener
+from muster_controller.broker_config import Listener, Revoked
 from muster_controller.config import Folder, Settings, load_settings
 from muster_controller.ingest import Ingest
 from muster_controller.link import Address, Link
@@ -23,7 +23,7 @@ from muster_controller.reconcile import Outside, Reconcile
 from muster_controller.service.context import Context
 from muster_controller.service.opening import Opened, open_folder
 from muster_controller.serving import DeviceTls, bind, make_server, serve
-from muster_controller.store import enrolment
+from muster_controller.store import certificates, enrolment
 from muster_controller.store.engine import Reading
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, StorageError
@@ -65,7 +65,8 @@ class Controller:
             StorageError: The broker does not start.
         """
         with Reading(self.context.engine) as session:
-            revoked = enrolment.revoked(session)
+            now = self.context.clock()
+            revoked = Revoked(enrolment.revoked(session), certificates.revoked(session, now))
         self._broker.start(revoked)
         self._ingest.start()
         self._reconcile.start()

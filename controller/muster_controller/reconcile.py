@@ -9,7 +9,7 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec
 
@@ -17,8 +17,9 @@ from securesystemslib.signer import Signer
 from sqlalchemy import Engine
 
 from muster_controller.advancing import Advancing
+from muster_controller.broker_config import Revoked
 from muster_controller.config import Settings
-from muster_controller.store import enrolment, windows
+from muster_controller.store import certificates, enrolment, windows
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.telling import DAY_SECONDS, Publish, Telling
@@ -35,12 +36,12 @@ class Outside:
 
     Attributes:
         publish: Sends a payload on a topic.
-        refuse: Tells the broker which devices are revoked.
+        refuse: Tells the broker which devices and certificates are revoked.
         renew: Signs the repository's metadata again where it is due.
     """
 
     publish: Publish
-    refuse: Callable[[Sequence[str]], None]
+    refuse: Callable[[Revoked], None]
     renew: Callable[[dt.datetime], object]
 
 
@@ -158,7 +159,7 @@ class Reconcile:
     def _keep_house(self, now: float) -> None:
         oldest = now - self._settings.window_days * DAY_SECONDS
         with Reading(self._engine) as session:
-            revoked = enrolment.revoked(session)
+            revoked = Revoked(enrolment.revoked(session), certificates.revoked(session, now))
             is_pruning = windows.has_older(session, oldest)
         self._outside.refuse(revoked)
         self._outside.renew(dt.datetime.fromtimestamp(now, dt.UTC))

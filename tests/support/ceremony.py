@@ -48,6 +48,11 @@ class Site:
     def publish(self, version: str = "digits/1.0.0", *options: str, **environment: str) -> Done:
         return self.muster("publish", str(ZOO / version), "--keys", str(self.keys), *options, **environment)
 
+    def release(self, version: str = "digits/1.0.0") -> None:
+        """Publish what must succeed."""
+        done = self.publish(version)
+        assert done.code == 0, done.err
+
     def holders(self) -> dict[str, tuple[int, list[str]]]:
         """Return threshold and keys of every role."""
         return {one["role"]: (one["threshold"], one["keys"]) for one in self.told("keys", "show")}

@@ -1,6 +1,7 @@
 """``/repository`` and ``/online-keys``: where documents signed offline meet this controller."""
 
 from fastapi import APIRouter
+from pydantic import Field
 
 from muster_controller.api.documents import Body, Document, unarmour
 from muster_controller.api.parts import Actor, Here
@@ -24,10 +25,22 @@ class RoleBody(Body):
     document: Document
 
 
+class RolesBody(Body):
+    """Newly signed documents, by role, that belong together."""
+
+    documents: dict[str, Document] = Field(min_length=1)
+
+
 @router.get("/online-keys")
 def show_online_keys(context: Here) -> OnlineKeys:
     """Return the public keys that root and targets must name."""
     return context.online
+
+
+@router.post("/online-keys")
+def renew_online_keys(context: Here, actor: Actor) -> OnlineKeys:
+    """Make new keys of this controller, and return what the next root and targets must name."""
+    return publishing.renew_online_keys(context, actor)
 
 
 @router.get("/repository")
@@ -40,6 +53,13 @@ def show_repository(context: Here) -> RepositoryView:
 def install(context: Here, actor: Actor, body: InstallBody) -> RepositoryView:
     """Begin the signed repository."""
     return publishing.install(context, actor, root=unarmour(body.root), targets=unarmour(body.targets))
+
+
+@router.put("/repository/roles")
+def accept_documents(context: Here, actor: Actor, body: RolesBody) -> RepositoryView:
+    """Take newly signed documents of several roles at once."""
+    documents = {role: unarmour(document) for role, document in body.documents.items()}
+    return publishing.accept_documents(context, actor, documents)
 
 
 @router.get("/repository/roles/{role}")

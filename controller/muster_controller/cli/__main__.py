@@ -6,11 +6,31 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from muster_controller.cli import devices, history, keys, models, publish, rollouts
+from muster_controller.cli import (
+    admission,
+    devices,
+    history,
+    keys,
+    models,
+    publish,
+    rollouts,
+    rotation,
+    signing,
+)
 from muster_controller.cli.exits import Exit, UsageError, exit_of
 from muster_controller.cli.output import note
 from muster_models import __version__
 from muster_models.errors import MusterError
+
+# Commands of a noun that live apart: with what else lets in, signs, or changes keys.
+for command in (admission.token, admission.pending, admission.accept, admission.refuse):
+    devices.app.command(command)
+devices.app.command(admission.list_tokens, name="tokens")
+devices.app.command(admission.revoke_token, name="revoke-token")
+models.version.command(publish.withdraw)
+keys.app.command(rotation.rotate)
+keys.app.command(rotation.add_owner)
+keys.app.command(rotation.revoke)
 
 
 def make_app() -> App:
@@ -29,10 +49,10 @@ def make_app() -> App:
     ):
         app.command(noun)
     app.command(publish.publish)
+    app.command(signing.sign)
     app.command(models.stop)
     app.command(models.start)
     app.command(history.show_status, name="status")
-    models.version.command(publish.withdraw)
     return app
 
 

@@ -5,22 +5,17 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from muster_controller.cli.connection import Connection
-from muster_controller.cli.exits import UsageError
+from muster_controller.cli.labels import parse_labels
 from muster_controller.cli.output import (
-    note,
     write_fields,
     write_json,
     write_outcome,
     write_section,
     write_table,
-    write_text,
 )
 
 app = App(name="device", help="Machines: letting them in, looking at them, turning them away.")
 Reason = Annotated[str, Parameter(help="Why, for the audit trail.")]
-Labels = Annotated[
-    tuple[str, ...], Parameter(name="--label", negative="", help="KEY=VALUE; may be repeated.")
-]
 HERE = Connection()
 
 COLUMNS = {
@@ -97,29 +92,6 @@ def show(device: str, /, *, connection: Connection = HERE) -> None:
 
 
 @app.command
-def token(
-    device: str,
-    /,
-    *,
-    label: Labels = (),
-    hours: Annotated[float, Parameter(help="How long the token is good for.")] = 24.0,
-    connection: Connection = HERE,
-) -> None:
-    """Make a one-time token with which a machine enrols as DEVICE."""
-    body = {"device": device, "labels": parse_labels(label), "lifetime_seconds": hours * 3600}
-    with connection.open() as api:
-        made = api.post("/devices/tokens", body)
-    if connection.output == "json":
-        write_json(made)
-        return
-    note(
-        f"for one use until {made['expires_at'][:19]}Z, on the device: "
-        "muster-agent enrol URL TOKEN --folder FOLDER"
-    )
-    write_text(made["token"])
-
-
-@app.command
 def revoke(device: str, /, *, reason: Reason = "", connection: Connection = HERE) -> None:
     """Refuse everything from a device from now on."""
     with connection.open() as api:
@@ -138,18 +110,3 @@ def set_labels(
         write_json(detail)
     else:
         write_fields(detail, {"device": "device.id", "labels": "device.labels"})
-
-
-def parse_labels(texts: tuple[str, ...]) -> dict[str, str]:
-    """Return labels by key.
-
-    Raises:
-        UsageError: One is not KEY=VALUE.
-    """
-    labels: dict[str, str] = {}
-    for text in texts:
-        key, mark, value = text.partition("=")
-        if not (key and mark and value):
-            raise UsageError(f"a label is KEY=VALUE, got {text!r}")
-        labels[key] = value
-    return labels

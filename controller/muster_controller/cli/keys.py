@@ -1,28 +1,35 @@
-"""``muster keys``: the offline keys, and the signed repository that begins with them."""
+"""``muster keys``: who may sign what; the offline keys, and the signed repository that begins with them."""
 
 import datetime as dt
-import getpass
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from muster_controller.cli.connection import Connection, armour, unarmour
+from muster_controller.cli import signing
+from muster_controller.cli.connection import Connection, armour
 from muster_controller.cli.exits import UsageError
-from muster_controller.cli.output import note, write_json, write_text
-from muster_models.errors import ConflictError, NotFoundError
+from muster_controller.cli.keyfiles import create_key, new_passphrase, open_key, public_half, signers
+from muster_controller.cli.output import note, write_json, write_table, write_text
+from muster_controller.cli.signing import RequestFile, SigningKeys
+from muster_models.errors import ConflictError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
-app = App(name="keys", help="The offline keys that releases are signed with.")
+app = App(name="keys", help="The keys that sign releases: who holds which role.")
 HERE = Connection()
-PASSPHRASE: Final = "MUSTER_PASSPHRASE"  # noqa: S105 - the name of a variable
 ROOTS: Final = 3
 THRESHOLD: Final = 2
+SHORT: Final = 12
 Protect = Annotated[bool, Parameter(name="--passphrase", help="Encrypt the keys.")]
+HOLDINGS = {
+    "role": "role",
+    "needs": "threshold",
+    "keys": "short",
+    "document": "version",
+    "expires": "expires",
+}
 
 
 @app.command
@@ -31,6 +38,10 @@ def init(
     /,
     *,
     single: Annotated[bool, Parameter(negative="", help="One root key instead of two of three.")] = False,
+    root: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help="A root key that exists: a file, or a URI such as hsm:2."),
+    ] = (),
     model: Annotated[tuple[str, ...], Parameter(negative="", help="Make its release key now.")] = (),
     passphrase: Protect = True,
     connection: Connection = HERE,
@@ -41,13 +52,19 @@ def init(
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConflictError(f"{folder}: exists already and is not empty; keys are never overwritten")
+    if root and len(root) < (1 if single else THRESHOLD):
+        raise UsageError(f"two signatures need at least two root keys, got {len(root)}; or say --single")
     with connection.open() as api:
         if api.get("/repository")["installed"]:
             raise ConflictError("the controller has a signed repository already")
         online = api.get("/online-keys")
+        given = [open_key(name) for name in root]
         secret = new_passphrase() if passphrase else None
-        root, targets = _make(folder, online, secret, single=single, models=model)
-        view = api.put("/repository", {"root": armour(root), "targets": armour(targets)})
+        roots = given or _make_roots(folder, secret, single=single)
+        root_document, targets = _begin(
+            folder, online, secret, roots=roots, threshold=1 if single else THRESHOLD, models=model
+        )
+        view = api.put("/repository", {"root": armour(root_document), "targets": armour(targets)})
     if connection.output == "json":
         write_json(view)
         return
@@ -64,120 +81,116 @@ def renew(
     role: Annotated[tuple[str, ...], Parameter(name="ROLE")] = (),
     /,
     *,
+    key: SigningKeys = (),
+    request: RequestFile = None,
     connection: Connection = HERE,
 ) -> None:
     """Sign roles again before they expire: root, targets, model-NAME; without ROLE all but root.
 
     What they say stays as it is.
     """
+    from muster_models.trust import ceremony, publisher  # noqa: PLC0415 - only where keys are used
+
     with connection.open() as api:
         view = api.get("/repository")
         chosen = role or ("targets", *(f"model-{held['model']}" for held in view["models"]))
-        renewed = []
-        for name in chosen:
-            document = unarmour(api.get(f"/repository/roles/{name}")["document"])
-            signed = _renew_root(folder, document) if name == "root" else _renew(folder, name, document)
-            renewed.append(api.put(f"/repository/roles/{name}", {"document": armour(signed)}))
+        now = dt.datetime.now(dt.UTC)
+        present = signing.present_documents(api, now)
+        parts = {
+            name: publisher.renew(signing.required(api, name), signers=[], now=now)
+            for name in chosen
+            if name != "root"
+        }
+        if "root" in chosen:
+            parts |= ceremony.renew_root(present).parts
+        waiting = signing.add_signatures(present.request(parts), signers(folder, set(parts), key))
+        signing.finish(api, waiting, request, connection, done=f"signed again: {', '.join(chosen)}")
+
+
+@app.command
+def show(*, connection: Connection = HERE) -> None:
+    """Show who holds which role, how many must sign, and when each document expires."""
+    from muster_models.trust.view import view  # noqa: PLC0415 - only where keys are used
+
+    with connection.open() as api:
+        expires = api.get("/status")["expires"]
+        views = [view(role, signing.required(api, role)) for role in ("root", "targets")]
+        versions = {one.role: one.version for one in views}
+        held: list[dict[str, Any]] = []
+        for holding in (holding for one in views for holding in one.holdings):
+            document = signing.document(api, holding.role) if holding.role.startswith("model-") else None
+            if document is not None:
+                versions[holding.role] = view(holding.role, document).version
+            held.append(
+                {
+                    "role": holding.role,
+                    "threshold": holding.threshold,
+                    "keys": list(holding.keys),
+                    "version": versions.get(holding.role),
+                    "expires": expires.get(holding.role),
+                }
+            )
     if connection.output == "json":
-        write_json(renewed)
-    else:
-        write_text(f"signed again: {', '.join(chosen)}")
+        write_json(held)
+        return
+    for one in held:
+        one["short"] = [keyid[:SHORT] for keyid in one["keys"]]
+    write_table(held, HOLDINGS, empty="nobody holds a role")
 
 
-def new_passphrase() -> bytes:
-    """Return the passphrase for new keys.
+@app.command
+def public(
+    key: Annotated[str, Parameter(name="KEY", help="A key file, or a URI such as hsm:2.")],
+    /,
+) -> None:
+    """Print the public half of a key in JSON, to be given to whoever gives it a role."""
+    from muster_models.trust.keys import encode_public  # noqa: PLC0415 - only where keys are used
 
-    Raises:
-        UsageError: There is nobody to ask, or the two answers differ.
-    """
-    given = os.environ.get(PASSPHRASE)
-    if given:
-        return given.encode()
-    if not sys.stdin.isatty():
-        raise UsageError(f"set {PASSPHRASE}, or say --no-passphrase to leave the keys unencrypted")
-    first = getpass.getpass("Passphrase for the new keys: ")
-    if not first or first != getpass.getpass("Again: "):
-        raise UsageError("the passphrases are empty or differ")
-    return first.encode()
+    held = public_half(key)
+    note(f"key id {held.keyid}")
+    write_text(encode_public(held).decode())
 
 
-def open_key(path: Path) -> "Signer":
-    """Return the signer in a key file, asking for its passphrase when it is encrypted.
+@app.command
+def make(
+    path: Annotated[Path, Parameter(name="FILE")],
+    /,
+    *,
+    passphrase: Protect = True,
+) -> None:
+    """Make one key in FILE, as an owner of a model does, and print its public half."""
+    from muster_models.trust.keys import encode_public  # noqa: PLC0415 - only where keys are used
 
-    Raises:
-        NotFoundError: There is no such file.
-        UsageError: It is encrypted, and there is nobody to ask.
-        TrustError: The passphrase is wrong.
-    """
-    from muster_models.trust.keys import load_signer  # noqa: PLC0415 - only where keys are used
-
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such key; make the keys with: muster keys init DIR")
-    encrypted = b"ENCRYPTED" in path.read_bytes()
-    return load_signer(path, _held_passphrase(path) if encrypted else None)
-
-
-def create_key(path: Path, passphrase: bytes | None) -> "Signer":
-    """Make a new key."""
-    from muster_models.trust.keys import create_signer  # noqa: PLC0415 - only where keys are used
-
-    return create_signer(path, passphrase)
+    held = create_key(path, new_passphrase() if passphrase else None).public_key
+    note(f"key id {held.keyid}")
+    write_text(encode_public(held).decode())
 
 
-def _renew(folder: Path, role: str, document: bytes) -> bytes:
-    from muster_models.trust import publisher  # noqa: PLC0415 - only where keys are used
-
-    return publisher.renew(document, signers=[open_key(folder / f"{role}.key")], now=dt.datetime.now(dt.UTC))
-
-
-def _renew_root(folder: Path, document: bytes) -> bytes:
-    from tuf.api.metadata import Root  # noqa: PLC0415 - only where keys are used
-
-    from muster_models.trust import publisher, roles  # noqa: PLC0415 - as above
-
-    root = roles.parse(Root, document, role="root").signed
-    held = {name: [root.keys[keyid] for keyid in role.keyids] for name, role in root.roles.items()}
-    keys = publisher.RootKeys(
-        roots=held["root"],
-        threshold=root.roles["root"].threshold,
-        targets=held["targets"][0],
-        snapshot=held["snapshot"][0],
-        timestamp=held["timestamp"][0],
-    )
-    # Whichever root keys lie here sign; the controller sees whether they are enough.
-    signers = [open_key(path) for path in sorted(folder.glob("root*.key"))]
-    return publisher.rotate_root(document, keys, signers=signers, now=dt.datetime.now(dt.UTC))
+def _make_roots(folder: Path, secret: bytes | None, *, single: bool) -> "list[Signer]":
+    names = ["root"] if single else [f"root-{number}" for number in range(1, ROOTS + 1)]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return [create_key(folder / f"{name}.key", secret) for name in names]
 
 
-def _held_passphrase(path: Path) -> bytes:
-    given = os.environ.get(PASSPHRASE)
-    if given:
-        return given.encode()
-    if not sys.stdin.isatty():
-        raise UsageError(f"{path} is encrypted: set {PASSPHRASE}")
-    return getpass.getpass(f"Passphrase of {path.name}: ").encode()
-
-
-def _make(
+def _begin(
     folder: Path,
     online: dict[str, str],
     secret: bytes | None,
     *,
-    single: bool,
+    roots: "list[Signer]",
+    threshold: int,
     models: tuple[str, ...],
 ) -> tuple[bytes, bytes]:
     from muster_models.trust.keys import public_key  # noqa: PLC0415 - only where keys are used
     from muster_models.trust.publisher import add_model, make_root, make_targets  # noqa: PLC0415 - as above
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = ["root"] if single else [f"root-{number}" for number in range(1, ROOTS + 1)]
-    roots = [create_key(folder / f"{name}.key", secret) for name in names]
     publisher = create_key(folder / "targets.key", secret)
     keys = {role: public_key(document.encode()) for role, document in online.items()}
     now = dt.datetime.now(dt.UTC)
     root = make_root(
         roots,
-        1 if single else THRESHOLD,
+        threshold,
         targets=publisher.public_key,
         snapshot=keys["snapshot"],
         timestamp=keys["timestamp"],

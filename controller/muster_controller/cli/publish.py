@@ -8,33 +8,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from muster_controller.cli.connection import Api, Connection, armour, unarmour
+from muster_controller.cli import signing
+from muster_controller.cli.connection import Api, Connection
 from muster_controller.cli.exits import UsageError
-from muster_controller.cli.keys import create_key, new_passphrase, open_key
-from muster_controller.cli.output import note, write_fields, write_json, write_section, write_text
-from muster_models.errors import ConflictError, NotFoundError
+from muster_controller.cli.keyfiles import create_beside, open_key, signers
+from muster_controller.cli.output import note, write_fields, write_json, write_outcome, write_section
+from muster_controller.cli.signing import RequestFile, SigningKeys, Yes
+from muster_models.errors import ConflictError, NotFoundError, Reason, TrustError
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from muster_models.manifest import Waiver
     from muster_models.publish import Built
+    from muster_models.trust.request import Request
 
 HERE = Connection()
-Keys = Annotated[Path, Parameter(name="--keys", help="The folder that 'muster keys init' made.")]
+Keys = Annotated[Path | None, Parameter(name="--keys", help="The folder that 'muster keys init' made.")]
 
 
 def publish(
-    source: Annotated[Path, Parameter(name="SOURCE", help="The folder with model.toml.")],
+    source: Annotated[Path | None, Parameter(name="SOURCE", help="The folder with model.toml.")] = None,
     /,
     *,
-    keys: Keys,
+    keys: Keys = None,
+    key: SigningKeys = (),
     waive: Annotated[
         tuple[str, ...], Parameter(negative="", help="METRIC=REASON: release in spite of a missed threshold.")
     ] = (),
+    resume: Annotated[
+        Path | None, Parameter(help="Hand over a request that others have signed, instead of building.")
+    ] = None,
+    request: RequestFile = None,
+    yes: Yes = False,
     connection: Connection = HERE,
 ) -> None:
-    """Build a version from its source folder, sign it, and release it."""
+    """Build a version from its source folder, show it, sign it, and release it.
+
+    Where the model's role asks for more signatures than there are keys here, a request is written for the
+    next person: ``muster sign REQUEST --key KEY``, and then ``muster publish --resume REQUEST``.
+    """
+    if (source is None) == (resume is None):
+        raise UsageError("name either the SOURCE folder of a version, or --resume REQUEST")
+    if resume is not None:
+        _resume(resume, keys=keys, key=key, connection=connection, yes=yes)
+        return
+    if keys is None and not key:
+        raise UsageError("name the keys to sign with: --keys DIR, or --key FILE|URI")
+    assert source is not None
     from muster_models.publish import build, read_source  # noqa: PLC0415 - imports the engines
 
     waivers = parse_waivers(waive)
@@ -51,37 +72,52 @@ def publish(
             waivers=waivers,
             output=Path(work),
         )
-        documents = _sign(api, built, keys)
+        waiting = _prepare(api, built, keys=keys, key=key)
+        signing.present(waiting)
+        signing.confirm(yes=yes)
+        model = f"model-{built.manifest.model}"
+        held = signers(keys, {model, *waiting.parts}, key)
+        waiting = signing.add_signatures(waiting, held)
+        _check_own(waiting, keys)
         _upload(api, built.files)
-        detail = api.post("/versions", {"manifest": armour(built.document), **documents})
-    _show(detail, built, connection)
+        detail = signing.finish(api, waiting, request, connection, done="")
+    if detail is not None:
+        _show(detail, built.latency_ms, connection)
 
 
 def withdraw(
     name: Annotated[str, Parameter(name="VERSION", help="MODEL@VERSION or a digest.")],
     /,
     *,
-    keys: Keys,
+    keys: Keys = None,
+    key: SigningKeys = (),
     floor: Annotated[
         int | None, Parameter(help="The lowest release that may still run; also what runs now goes.")
     ] = None,
     reason: Annotated[str, Parameter(help="Why, for the audit trail.")] = "",
+    request: RequestFile = None,
     connection: Connection = HERE,
 ) -> None:
     """Withdraw a version: no device installs it or starts it again."""
+    import msgspec  # noqa: PLC0415 - with the request
+
     from muster_models.trust import publisher  # noqa: PLC0415 - only where keys are used
 
+    if keys is None and not key:
+        raise UsageError("name the keys to sign with: --keys DIR, or --key FILE|URI")
     with connection.open() as api:
         version = api.get(f"/versions/{name}")["version"]
-        role = unarmour(api.get(f"/repository/roles/model-{version['model']}")["document"])
-        signer = open_key(keys / f"model-{version['model']}.key")
-        changed = publisher.withdraw(role, version["version"], floor=floor, signers=[signer], now=_now())
-        body = {"role": armour(changed), "reason": reason}
-        detail = api.post(f"/versions/{version['digest']}/withdraw", body)
-    if connection.output == "json":
-        write_json(detail)
-    else:
-        write_text(f"{version['name']} is withdrawn")
+        model = f"model-{version['model']}"
+        role = signing.required(api, model)
+        changed = publisher.withdraw(role, version["version"], floor=floor, signers=[], now=_now())
+        waiting = msgspec.structs.replace(
+            signing.present_documents(api, _now()).request({model: changed}),
+            withdrawn=version["digest"],
+            reason=reason,
+        )
+        waiting = signing.add_signatures(waiting, signers(keys, {model}, key))
+        _check_own(waiting, keys)
+        signing.finish(api, waiting, request, connection, done=f"{version['name']} is withdrawn")
 
 
 def parse_waivers(texts: tuple[str, ...]) -> "list[Waiver]":
@@ -112,59 +148,73 @@ def _check_unused(releases: list[dict[str, Any]], version: str) -> None:
             raise ConflictError(f"{one['name']} was released before; a version never changes")
 
 
-def _sign(api: Api, built: "Built", keys: Path) -> dict[str, str]:
-    """Return the model's role with the version listed, and new targets when the model is new."""
-    from muster_models.trust import publisher  # noqa: PLC0415 - only where keys are used
+def _prepare(api: Api, built: "Built", *, keys: Path | None, key: tuple[str, ...]) -> "Request":
+    """Return the request to list the version; with new targets when nobody holds the model's role yet."""
+    import msgspec  # noqa: PLC0415 - with the request
+
+    from muster_models.trust import ceremony, publisher  # noqa: PLC0415 - only where keys are used
+    from muster_models.trust.view import keys_of  # noqa: PLC0415 - as above
 
     model = built.manifest.model
-    role = _role(api, f"model-{model}")
-    documents: dict[str, str] = {}
-    signer = _release_key(keys, model)
-    if role is None:
-        targets = _targets_with(api, model, keys=keys, signer=signer)
-        if targets is not None:
-            documents["targets"] = armour(targets)
-    signed = publisher.release(role, built.document, signers=[signer], now=_now())
-    return {**documents, "role": armour(signed)}
+    present = signing.present_documents(api, _now())
+    role = signing.document(api, f"model-{model}")
+    signed = publisher.release(role, built.document, signers=[], now=present.now)
+    waiting = present.request({f"model-{model}": signed})
+    if not keys_of(present.targets, f"model-{model}"):
+        owners = [open_key(name).public_key for name in key] or [_release_key(keys, model).public_key]
+        given = ceremony.give_model(present, model, None, keys=owners, threshold=1)
+        waiting = msgspec.structs.replace(waiting, parts={**waiting.parts, **given.parts})
+    return msgspec.structs.replace(waiting, manifest=built.document)
 
 
-def _targets_with(api: Api, model: str, *, keys: Path, signer: "Signer") -> bytes | None:
-    """Return targets that delegate to the model's release key; None where they do already."""
-    from muster_models.trust import publisher  # noqa: PLC0415 - only where keys are used
+def _resume(
+    path: Path, *, keys: Path | None, key: tuple[str, ...], connection: Connection, yes: bool
+) -> None:
+    """Hand over a request, after signing it too where keys are named."""
+    from muster_models.trust import request as requests  # noqa: PLC0415 - only where keys are used
 
-    targets = _role(api, "targets")
-    if targets is None:
-        raise ConflictError("there is no signed repository yet; make it with: muster keys init DIR")
-    try:
-        return publisher.add_model(
-            targets,
-            model,
-            keys=[signer.public_key],
-            threshold=1,
-            signer=open_key(keys / "targets.key"),
-            now=_now(),
-        )
-    except ConflictError:
-        return None
+    waiting = signing.read(path)
+    if keys is not None or key:
+        signing.present(waiting)
+        signing.confirm(yes=yes)
+        waiting = signing.add_signatures(waiting, signers(keys, set(waiting.parts), key))
+        signing.write(path, waiting)
+    missing = [need for need in requests.needs(waiting) if need.missing]
+    if missing:
+        told = "; ".join(f"{need.missing} more for {need.role} by {need.by}" for need in missing)
+        raise ConflictError(f"{path} waits for signatures: {told}")
+    with connection.open() as api:
+        answer = signing.hand_over(api, waiting)
+    if waiting.manifest is not None:
+        _show(answer, None, connection)
+    else:
+        said = f"handed over: {', '.join(sorted(waiting.parts))}"
+        write_outcome(connection.output, answer, said)
 
 
-def _release_key(keys: Path, model: str) -> "Signer":
+def _check_own(waiting: "Request", keys: Path | None) -> None:
+    """Refuse to write a request that nobody here could sign: that is a wrong key, not a second signature."""
+    from muster_models.trust import request as requests  # noqa: PLC0415 - only where keys are used
+
+    if any(need.signed for need in requests.needs(waiting)):
+        return
+    if keys is not None and not any(keys.glob("*.key")):
+        raise NotFoundError(f"{keys}: no keys here; make them with: muster keys init DIR")
+    holders = {holder[:12] for need in requests.needs(waiting) for holder in need.holders}
+    raise TrustError(
+        Reason.WRONG_KEY, f"none of the keys here may sign this; {', '.join(sorted(holders))} may"
+    )
+
+
+def _release_key(keys: Path | None, model: str) -> "Signer":
+    if keys is None or not (keys / "targets.key").is_file():
+        raise NotFoundError(f"{keys}: no keys here; make them with: muster keys init DIR")
     path = keys / f"model-{model}.key"
     if path.exists():
         return open_key(path)
-    if not (keys / "targets.key").is_file():
-        raise NotFoundError(f"{keys}: no keys here; make them with: muster keys init DIR")
     # A new model's key is protected in the same way as the key that vouches for it.
-    encrypted = b"ENCRYPTED" in (keys / "targets.key").read_bytes()
     note(f"making the release key of {model}: {path}")
-    return create_key(path, new_passphrase() if encrypted else None)
-
-
-def _role(api: Api, role: str) -> bytes | None:
-    try:
-        return unarmour(api.get(f"/repository/roles/{role}")["document"])
-    except NotFoundError:
-        return None
+    return create_beside(keys, f"model-{model}")
 
 
 def _upload(api: Api, files: Mapping[str, Path]) -> None:
@@ -173,9 +223,9 @@ def _upload(api: Api, files: Mapping[str, Path]) -> None:
             api.put_file(f"/blobs/{sha256}", path)
 
 
-def _show(detail: dict[str, Any], built: "Built", connection: Connection) -> None:
+def _show(detail: dict[str, Any], latency_ms: float | None, connection: Connection) -> None:
     if connection.output == "json":
-        write_json({**detail, "latency_ms": built.latency_ms})
+        write_json(detail if latency_ms is None else {**detail, "latency_ms": latency_ms})
         return
     fields = {
         "released": "version.name",

@@ -40,6 +40,8 @@ class Context:
     """The parts of one controller that use cases work with.
 
     Attributes:
+        online_keys: Returns the public keys that root and targets should name.
+        renew_online_keys: Makes the next ones, see ``Keyring.renew``.
         clock: Unix seconds.
         wake: Called after something was decided that the loop should act upon before its next tick.
         health: How each part that runs is, in a word or a sentence.
@@ -51,11 +53,17 @@ class Context:
     blobs: Blobs
     repository: Repository
     authority: Authority
-    online: OnlineKeys
+    online_keys: Callable[[], OnlineKeys]
+    renew_online_keys: Callable[[], OnlineKeys]
     sketches: Sketches
     clock: Callable[[], float]
     wake: Callable[[], None] = field(default=_nothing)
     health: Callable[[], Mapping[str, str]] = field(default=_no_health)
+
+    @property
+    def online(self) -> OnlineKeys:
+        """The public keys that root and targets should name."""
+        return self.online_keys()
 
     def reading(self) -> Reading:
         """Begin a transaction that only reads."""

@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from securesystemslib.signer import Signer
 
 from muster_controller.config import Folder, Settings
 from muster_controller.pki import Authority
-from muster_controller.service.context import Context, OnlineKeys
+from muster_controller.service.context import Context
+from muster_controller.service.keyring import Director, Keyring
 from muster_controller.service.sketches import Sketches
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
 from muster_controller.store.engine import migrate, open_database
 from muster_models.errors import RequestError
-from muster_models.trust.keys import encode_public, load_signer
 from muster_models.trust.repository import Repository
 
 
@@ -48,12 +47,13 @@ def open_folder(folder: Folder, settings: Settings, *, clock: Callable[[], float
     for path in (folder.token, folder.pki / "ca.pem", folder.keys):
         if not path.exists():
             raise RequestError(f"{path}: not found; make the folder with: muster-controller init FOLDER")
-    snapshot, timestamp, director = (
-        load_signer(_key(folder.keys, role), None) for role in ("snapshot", "timestamp", "director")
-    )
+    keyring = Keyring(folder.keys)
     blobs = Blobs(folder.blobs)
     baselines = Baselines(blobs)
-    repository = Repository(folder.tuf, snapshot, timestamp)
+    first = keyring.generations[0]
+    repository = Repository(
+        folder.tuf, first["snapshot"], first["timestamp"], spare=lambda: keyring.generations
+    )
     engine = open_database(folder.database)
     try:
         migrate(engine)
@@ -67,16 +67,10 @@ def open_folder(folder: Folder, settings: Settings, *, clock: Callable[[], float
         blobs=blobs,
         repository=repository,
         authority=Authority(folder.pki),
-        online=OnlineKeys(*(_public(signer) for signer in (snapshot, timestamp, director))),
+        online_keys=lambda: keyring.newest,
+        renew_online_keys=lambda: keyring.renew(repository),
         sketches=Sketches(baselines),
         clock=clock,
     )
+    director = Director(keyring, repository.holders)
     return Opened(context, baselines, director, folder.token.read_text().strip())
-
-
-def _key(keys: Path, role: str) -> Path:
-    return keys / f"{role}.key"
-
-
-def _public(signer: Signer) -> str:
-    return encode_public(signer.public_key).decode()

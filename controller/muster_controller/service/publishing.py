@@ -5,8 +5,9 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from muster_controller.service.context import Context, Deed, record
+from muster_controller.service.context import Context, Deed, OnlineKeys, record
 from muster_controller.service.versions import show_version
+from muster_controller.store import desired
 from muster_controller.store import versions as store
 from muster_controller.store.views.models import VersionDetail
 from muster_models import manifest as manifests
@@ -14,7 +15,7 @@ from muster_models.errors import ConflictError, NotFoundError, Reason, RequestEr
 from muster_models.golden import decode_golden
 from muster_models.manifest import FileEntry, Manifest
 from muster_models.sketch.baseline import decode_baseline
-from muster_models.trust.roles import MODEL_PREFIX, model_role
+from muster_models.trust.roles import DIRECTOR, MODEL_PREFIX, model_role
 
 ROOT, TARGETS = "root", "targets"
 
@@ -110,16 +111,51 @@ def install(context: Context, actor: str, *, root: bytes, targets: bytes) -> Rep
     return show_repository(context)
 
 
+def accept_documents(context: Context, actor: str, documents: Mapping[str, bytes]) -> RepositoryView:
+    """Take newly signed documents of several roles at once, as when the keys of one change with another.
+
+    Documents that are current already change nothing. After a change of the director's key every device is
+    told what it should run again, because it takes nothing more that the old key signed.
+
+    Raises:
+        TrustError: They are not signed as the roles above say, or are not the next versions.
+    """
+    _require_installed(context)
+    repository, now = context.repository, context.clock()
+    changed = {role: one for role, one in documents.items() if one != repository.current(role)}
+    director = repository.holders(DIRECTOR)
+    if not changed:
+        return show_repository(context)
+    with context.unit() as session:
+        repository.accept_all(changed, _instant(now))
+        if repository.holders(DIRECTOR) != director:
+            desired.sign_again(session)
+        for role in sorted(changed):
+            record(session, Deed(actor, "repository.accept", role), now)
+    context.wake()
+    return show_repository(context)
+
+
+def renew_online_keys(context: Context, actor: str) -> OnlineKeys:
+    """Make new keys of this controller, for the next root and targets to name; until then the old ones sign.
+
+    Raises:
+        ConflictError: There is no signed repository.
+    """
+    keys = context.renew_online_keys()
+    with context.unit() as session:
+        record(session, Deed(actor, "repository.renew-keys", "online"), context.clock())
+    return keys
+
+
 def accept_role(context: Context, actor: str, role: str, *, document: bytes) -> RoleView:
     """Take a newly signed document of ``root``, ``targets`` or a model's role, renewed or with other keys.
 
     Raises:
         TrustError: Not signed as the role above says, or not the next version.
+        ConflictError: There is no signed repository.
     """
-    now = context.clock()
-    with context.unit() as session:
-        context.repository.accept(role, document, _instant(now))
-        record(session, Deed(actor, "repository.accept", role), now)
+    accept_documents(context, actor, {role: document})
     return show_role(context, role)
 
 
@@ -148,8 +184,6 @@ def release(context: Context, actor: str, submission: Submission) -> VersionDeta
     _check_files(context, manifest)  # 2
     # Devices fetch the manifest by its SHA-256, like every file that it lists.
     context.blobs.put(verified.digest, [verified.document])
-    # Devices fetch the manifest as they fetch files: by its hash.
-    context.blobs.put(verified.digest, [submission.manifest])
     with context.unit() as session:
         store.add(session, verified, now)  # 3
         changed = _changed(context, manifest, submission)
