@@ -70,7 +70,7 @@ def check(path: Path, zygote: Zygote, *, budget: Budget = BUDGET) -> Verdict:
                     outputs=(),
                     budget=budget,
                     call_seconds=budget.load_seconds,
-                    inspect=names if _is_inspectable(model, kind) else None,
+                    inspect=names if is_inspectable(model, kind) else None,
                 )
             )
     except ModelFileError as error:
@@ -86,10 +86,12 @@ def render(path: Path, verdict: Verdict, output: Literal["table", "json"]) -> st
     if not verdict.accepted:
         return f"refused   {path}\n  {verdict.reason}: {verdict.detail}"
     assert verdict.latency_ms is not None
-    return (
-        f"accepted  {path}\n  median call {verdict.latency_ms:.3g} ms, {verdict.peak_bytes / 2**20:.1f} MiB,"
+    measured = (
+        f"  median call {verdict.latency_ms:.3g} ms, {verdict.peak_bytes / 2**20:.1f} MiB,"
         f" {verdict.seconds:.2f} s in all, confined by {verdict.level}"
     )
+    warnings = (f"  warning: {warning}" for warning in verdict.warnings)
+    return "\n".join((f"accepted  {path}", measured, *warnings))
 
 
 def _find_model(path: Path) -> Path:
@@ -129,7 +131,8 @@ def _plain_files(source: Path) -> Iterator[Path]:
     yield from (path for path in candidates if path.is_file() and not path.is_symlink())
 
 
-def _is_inspectable(model: Path, kind: RuntimeKind) -> bool:
+def is_inspectable(model: Path, kind: RuntimeKind) -> bool:
+    """Tell whether the structure of a file can be inspected here before an engine sees it."""
     if model.suffix == ".ort":
         return False  # the engine's own format, which has no reader apart from it
     if find_spec(_READERS[kind]) is None:

@@ -41,8 +41,8 @@ class ModelState(Struct, frozen=True):
         tries: Activations of a candidate on trial.
         deadline: When the phase ends by itself. A working phase always has one; ``FAILED`` has one when it
             will be tried again.
-        crashes, last_crash, revive_at: How often, and when last, the current version died for good, and when
-            it is started again.
+        crashes, last_crash, revive_at: How often in a row, and when last, the current version died although
+            its worker was started again, and when it is tried again.
     """
 
     model: ModelName

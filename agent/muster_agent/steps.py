@@ -10,7 +10,9 @@ from muster_agent.state import ModelState
 from muster_models.errors import Reason
 from muster_models.wire import DesiredModel
 
-EventKind = Literal["refused", "installed", "activated", "committed", "rolled-back", "failed", "crashed"]
+EventKind = Literal[
+    "refused", "installed", "activated", "committed", "rolled-back", "failed", "crashed", "dropped"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

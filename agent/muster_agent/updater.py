@@ -4,8 +4,8 @@ Pure: ``step`` takes a state and an event and returns the next state and what to
 state *before* it carries out the actions, so that a power cut at any point finds on disk what was intended.
 
     assigned -> downloading -> verifying -> staged -> activating -> probation -> committed
-       ^            |              |          |           |             |
-       +-- failed --+--------------+          |           +-------------+--> rolled back, failed
+       ^            |              |          |           |             |            |
+       +-- failed --+--------------+          |           +-------------+------------+--> rolled back, failed
         (for now)   +--------------+----------+--> rejected, failed (for good)
 
 Rules that hold in every state (tests/property/test_updater_laws.py):
@@ -15,6 +15,8 @@ Rules that hold in every state (tests/property/test_updater_laws.py):
 3. Tries count activations of a candidate on trial and nothing else; after the third it is given up.
 4. Going back needs no network. What failed for good is tried again only for a newer desired state.
 5. An event about a version that is no longer on its way changes nothing.
+6. The current version that dies is started again, ever more slowly; at the third time in a row the previous
+   one takes over, and nothing is left to go back to: two versions never take turns.
 """
 
 from typing import Literal
@@ -55,6 +57,7 @@ from muster_models.errors import Reason
 from muster_models.wire import Phase, SlotReport
 
 MAX_TRIES = 3
+MAX_CRASHES = 3  # of the current version; each comes after several restarts of its worker by the runner
 PATIENCE = 5  # attempts that fail before the controller is told "failed"; trying goes on
 BACKOFF_SECONDS = 2.0
 MAX_BACKOFF_SECONDS = 900.0
@@ -302,34 +305,50 @@ def _stopped_answering(state: ModelState, event: ActivationFailed | WorkerFailed
         case ActivationFailed():
             return _lose_current(state, event)
         case WorkerFailed():
-            return _revive_later(state, event)
+            return _died(state, event)
 
 
-def _revive_later(state: ModelState, event: WorkerFailed) -> Step:
-    """Start the current version again, ever more slowly: it proved itself once."""
+def _died(state: ModelState, event: WorkerFailed) -> Step:
+    """Start the current version again, ever more slowly: it proved itself once. But not for ever."""
     calm = state.last_crash is None or event.now - state.last_crash > CALM_SECONDS
     crashes = 1 if calm else state.crashes + 1
-    after = replace(
-        state,
-        crashes=crashes,
-        last_crash=event.now,
-        revive_at=event.now + backoff(crashes, event.jitter),
-    )
-    return after, (Emit("crashed", event.digest, event.reason, event.detail[:DETAIL_LENGTH]), Report())
+    counted = replace(state, crashes=crashes, last_crash=event.now)
+    told = Emit("crashed", event.digest, event.reason, event.detail[:DETAIL_LENGTH])
+    if state.phase in ON_TRIAL:
+        return counted, (told,)  # another answers, or is about to; it must not be displaced
+    if crashes >= MAX_CRASHES and state.previous is not None:
+        return _leave_current(counted, event)
+    revived = replace(counted, revive_at=event.now + backoff(crashes, event.jitter))
+    return revived, (told, Report())
+
+
+def _leave_current(state: ModelState, event: WorkerFailed) -> Step:
+    """Go back from a version that proved itself once and now dies whenever it is started."""
+    assert state.previous is not None
+    detail = f"it died {state.crashes} times in a row: {event.detail}"
+    after = _fall_back(state, event.reason, detail)
+    emitted = Emit("rolled-back", event.digest, event.reason, detail[:DETAIL_LENGTH])
+    return after, (Activate(state.previous.manifest), emitted, Collect(), Report())
+
+
+def _fall_back(state: ModelState, reason: Reason, detail: str) -> ModelState:
+    """Give up the current version for the previous one; what is on its way stays so and keeps its story."""
+    left = state.current
+    after = replace(state, current=state.previous, previous=None, revive_at=None, crashes=0, last_crash=None)
+    if state.candidate is not None or left is None:
+        return after
+    told = replace(_because(after, reason, detail), target=left.manifest, deadline=None)
+    return replace(told, phase=Phase.ROLLED_BACK)
 
 
 def _lose_current(state: ModelState, event: ActivationFailed) -> Step:
     """Let the previous version take over from one that cannot be loaded any more, as after disk damage."""
     back = (Activate(state.previous.manifest),) if state.previous is not None else (Deactivate(),)
-    after = replace(state, current=state.previous, previous=None, revive_at=None)
-    detail = event.detail[:DETAIL_LENGTH]
     kind: Literal["rolled-back", "failed"] = "rolled-back" if state.previous is not None else "failed"
-    actions = (*back, Emit(kind, event.digest, event.reason, detail), Report())
-    if state.candidate is not None:
+    emitted = Emit(kind, event.digest, event.reason, event.detail[:DETAIL_LENGTH])
+    after, actions = _fall_back(state, event.reason, event.detail), (*back, emitted, Report())
+    if state.candidate is not None or state.previous is not None:
         return after, actions
-    after = replace(_because(after, event.reason, detail), target=event.digest, deadline=None)
-    if state.previous is not None:
-        return replace(after, phase=Phase.ROLLED_BACK), actions
     if state.wanted is None or state.wanted.manifest != event.digest:
         return replace(after, phase=Phase.FAILED), actions
     # Nothing to go back to: get the same version again, which replaces the damaged files.
@@ -381,6 +400,7 @@ def _roll_back_ordered(state: ModelState) -> Step:
     swapped = replace(
         _because(freed, Reason.ORDERED, detail),
         phase=Phase.ROLLED_BACK,
+        crashes=0,
         current=state.previous,
         previous=left,
         target=left.manifest,
@@ -391,7 +411,9 @@ def _roll_back_ordered(state: ModelState) -> Step:
 
 
 def _restarted(state: ModelState, event: Restarted) -> Step:
-    fresh = replace(state, crashes=0, last_crash=None, revive_at=None)
+    # Crashes are counted on: switching a device off and on does not make its version a good one.
+    last_crash = event.now if state.crashes else None
+    fresh = replace(state, last_crash=last_crash, revive_at=None)
     serve = (Activate(state.current.manifest),) if state.current is not None else NO_ACTIONS
     after, actions = _resume(fresh, event)
     # Collecting may have been what was interrupted.

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     WRONG_RUNTIME = "wrong-runtime"
     AGENT_TOO_OLD = "agent-too-old"
     NO_SPACE = "no-space"
+    ENVIRONMENT = "environment"  # the machine lacks something that the model asks for, such as a locale
     # form
     BAD_MANIFEST = "bad-manifest"
     BAD_MESSAGE = "bad-message"

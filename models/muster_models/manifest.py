@@ -100,12 +100,16 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
         load_seconds: Wall time to load and answer all golden vectors.
         latency_ms: Median time of one call.
         output_bytes: All outputs of one call.
+        swap: ``beside``: the version before answers until this one is warm, and both are in memory for a
+            moment. ``stop-then-load``: it is stopped first, for devices where two do not fit; calls wait
+            for up to ``load_seconds`` meanwhile, at the trial run and at the swap.
     """
 
     memory_bytes: Count = 256 * 1024 * 1024
     load_seconds: Annotated[float, Meta(gt=0)] = 20.0
     latency_ms: Annotated[float, Meta(gt=0)] = 250.0
     output_bytes: Count = 16 * 1024 * 1024
+    swap: Literal["beside", "stop-then-load"] = "beside"
 
 
 class Setting(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import pytest
 
 from muster_agent import Agent, Client
 from muster_agent.identity import certificate_life, make_request, ready_key
+from muster_agent.updater import MAX_CRASHES
 from muster_models.errors import MusterError, PredictionError, Reason, StorageError
 from muster_models.manifest import Setting
 from muster_models.trust.verified import VerifiedManifest
@@ -276,6 +277,47 @@ def test_a_worker_that_dies_in_probation_brings_the_old_version_back(site: Agent
     assert report.reason is Reason.CRASHED
     assert report.current is not None
     assert report.current.manifest == first.digest
+
+
+def test_a_committed_version_that_begins_to_crash_gives_way_offline_and_is_not_tried_again_unasked(
+    site: AgentSite, start: Start
+) -> None:
+    first = site.release_small("1.0.0", scaling(2), answer=2.0)
+    second = site.release_small("1.1.0", crashing_above(5), answer=1.0)
+    start()
+    install(site, first)
+    install(site, second)
+    site.disconnect()
+    site.broker.kill()
+    site.side.gate.clear()
+
+    with Client(site.device.root) as client:
+        site.until(lambda: outputs_of(client, 10.0) == 20.0)
+        model = site.status()["models"][0]
+        site.broker.start()
+        site.connect()
+        site.side.gate.set()
+        event = site.until_event("rolled-back", Reason.CRASHED)
+        report = site.until_phase(Phase.ROLLED_BACK, second)
+        assert site.newest is not None
+        site.send(site.newest)
+        site.send(b"\xff garbage")
+        site.until_event("refused", Reason.BAD_MESSAGE)  # so the one before it was followed
+        unasked = outputs_of(client, 10.0)
+
+    starts = [event for event in site.events if event.kind == "activated" and event.manifest == second.digest]
+    assert len(starts) == 1
+    assert (model["phase"], model["reason"], model["current"][1]) == ("rolled-back", "crashed", "1.0.0")
+    assert (event.manifest, event.detail.partition(":")[0]) == (
+        second.digest,
+        f"it died {MAX_CRASHES} times in a row",
+    )
+    assert (report.reason, report.target, report.previous) == (Reason.CRASHED, second.digest, None)
+    assert unasked == 20.0
+
+    site.want(second)
+
+    site.until(lambda: version_of(site, "small") == "1.1.0")
 
 
 def outputs_of(client: Client, value: float) -> float | None:

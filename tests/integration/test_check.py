@@ -7,11 +7,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import tflite
+from onnx import TensorProto, helper
 
 from muster_agent.check import BUDGET, check, main, render
 from muster_agent.runner import Verdict, Zygote
 from muster_models.errors import Reason
-from support import small_models
+from support import onnx_models, small_models
+from support.tflite_models import File, Subgraph, Tensor
 
 ZOO = Path(__file__).parents[3] / "shared/fixtures/zoo"
 # What the engines themselves refuse; NOTICE.md of the zoo says why.
@@ -144,6 +147,95 @@ def test_what_is_no_model_file_is_refused(zygote: Zygote, tmp_path: Path, name: 
     (tmp_path / "model.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
     assert check(tmp_path / name, zygote).reason is Reason.BAD_MODEL
+
+
+def test_a_file_that_declares_another_output_than_it_gives_is_accepted_with_a_warning(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    path = tmp_path / "lying.onnx"
+    path.write_bytes(small_models.widening())
+
+    verdict = check(path, zygote)
+
+    assert (verdict.accepted, verdict.reason) == (True, None)
+    assert verdict.warnings == ("output 'y' is declared float32[None, 4], answered float32[1, 0]",)
+    assert "warning: output 'y' is declared" in render(path, verdict, "table")
+
+
+def test_a_file_whose_tensors_have_no_values_is_accepted_with_a_warning(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.onnx"
+    path.write_bytes(onnx_models.simple(helper.make_node("Neg", ["x"], ["y"]), shape=(0,)))
+
+    verdict = check(path, zygote)
+
+    assert verdict.accepted
+    assert verdict.warnings == (
+        "input 'x' is declared float32[0]: it has no values",
+        "output 'y' has no values: float32[0]",
+    )
+
+
+def test_an_example_for_other_tensors_is_not_passed_over(zygote: Zygote, tmp_path: Path) -> None:
+    folder = example(tmp_path / "v", 6.0)
+    x = np.full((1, 4), 3, np.float32)
+    np.savez(folder / "case.npz", in__x=x, out__z=x)
+    other_output = check(folder, zygote)
+    np.savez(folder / "case.npz", in__z=x, out__y=x)
+    other_input = check(folder, zygote)
+
+    assert (other_output.reason, other_input.reason) == (Reason.WRONG_OUTPUT, Reason.WRONG_SHAPE)
+    assert "the model has no ['z']" in other_output.detail
+    assert "gives inputs ['z'], the model takes ['x']" in other_input.detail
+
+
+def test_inputs_and_outputs_are_shown_with_what_their_integers_stand_for(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    path = tmp_path / "quantised.tflite"
+    tensor = Tensor((1, 4), kind=tflite.TensorType.INT8, scales=(0.5,), zeros=(-3,))
+    graph = Subgraph(tensors=(tensor, tensor))
+    code = tflite.BuiltinOperator.RELU
+    path.write_bytes(File(codes=(code,), subgraphs=(graph,)).encode())
+
+    shown = json.loads(render(path, check(path, zygote), "json"))
+
+    assert shown["accepted"], shown
+    assert shown["inputs"] == [
+        {
+            "name": "tensor 0",
+            "dtype": "int8",
+            "shape": [1, 4],
+            "quantisation": {"scale": [0.5], "zero_point": [-3], "axis": None},
+        }
+    ]
+    assert shown["outputs"][0]["quantisation"]["zero_point"] == [-3]
+
+
+def test_a_type_that_arrays_do_not_hold_is_told_apart(zygote: Zygote, tmp_path: Path) -> None:
+    path = tmp_path / "brain.onnx"
+    path.write_bytes(
+        onnx_models.simple(helper.make_node("Identity", ["x"], ["y"]), kind=TensorProto.BFLOAT16)
+    )
+
+    verdict = check(path, zygote)
+
+    assert verdict.reason is Reason.WRONG_RUNTIME
+    assert "tensor 'x' is bfloat16" in verdict.detail
+
+
+def test_a_locale_that_is_missing_is_a_fault_of_the_machine(zygote: Zygote, tmp_path: Path) -> None:
+    path = tmp_path / "text.onnx"
+    node = helper.make_node(
+        "StringNormalizer", ["x"], ["y"], case_change_action="LOWER", locale="xx_XX.UTF-8"
+    )
+    path.write_bytes(onnx_models.simple(node, kind=TensorProto.STRING))
+
+    verdict = check(path, zygote)
+
+    assert verdict.reason is Reason.ENVIRONMENT
+    assert "needs the locale xx_XX.UTF-8" in verdict.detail
 
 
 def test_the_command_says_what_it_found_and_exits_so(

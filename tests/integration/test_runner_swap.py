@@ -1,19 +1,26 @@
 """Hot swap: what answers is replaced while it is being called, and nobody notices."""
 
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pytest
 
 from muster_agent.runner import Isolation, Patience, Runner, Zygote
 from muster_models.errors import MusterError, PredictionError, Reason
+from muster_models.manifest import Budget
 from muster_models.trust.verified import VerifiedManifest
 from support import small_models
-from support.verified import answers, lay_out, rows
+from support.verified import QUICK, answers, lay_out, rows
 
+Swap = Literal["beside", "stop-then-load"]
 SWAPS = 50
+log = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +41,13 @@ def unexpected(*told: object) -> None:
     raise AssertionError(told)
 
 
-def version(folder: Path, factor: int, **about: float | str) -> VerifiedManifest:
+def version(folder: Path, factor: int, **about: float | str | Budget) -> VerifiedManifest:
     return lay_out(
         folder,
         small_models.scaling(factor),
         golden=answers(1.0, factor),
         version=f"1.{factor}.0",
-        **about,  # type: ignore[arg-type]  # names and the fallback
+        **about,  # type: ignore[arg-type]  # name, fallback, budget
     )
 
 
@@ -67,21 +74,43 @@ class Caller(threading.Thread):
             self.calls += 1
 
 
-def test_no_call_fails_over_fifty_swaps(runner: Runner, tmp_path: Path) -> None:
-    versions = [(version(tmp_path / str(factor), factor), tmp_path / str(factor)) for factor in (1, 2, 3)]
+def swap_under_load(runner: Runner, folder: Path, *, swaps: int, calls: int, swap: Swap) -> int:
+    """Replace versions while two threads call them; return the number of calls, none of which failed."""
+    budget = msgspec.structs.replace(QUICK, swap=swap)
+    versions = [(version(folder / str(n), n, budget=budget), folder / str(n)) for n in (1, 2, 3)]
     runner.activate(*versions[0])
     callers = [Caller(runner) for _ in range(2)]
     for caller in callers:
         caller.start()
-    for swap in range(SWAPS):
-        runner.activate(*versions[swap % 3])
+    done = 0
+    while done < swaps or sum(caller.calls for caller in callers) < calls:
+        runner.activate(*versions[done % 3])
+        done += 1
     for caller in callers:
         caller.stop.set()
         caller.join()
 
     assert [error for caller in callers for error in caller.errors] == []
-    assert min(caller.calls for caller in callers) > SWAPS
-    assert callers[0].seen | callers[1].seen == {1.0, 2.0, 3.0}
+    assert len(callers[0].seen | callers[1].seen) > 1
+    return sum(caller.calls for caller in callers)
+
+
+@pytest.mark.parametrize("swap", ["beside", "stop-then-load"])
+def test_no_call_fails_over_fifty_swaps(runner: Runner, tmp_path: Path, swap: Swap) -> None:
+    calls = swap_under_load(runner, tmp_path, swaps=SWAPS, calls=2 * SWAPS, swap=swap)
+
+    assert calls >= 2 * SWAPS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_call_fails_over_a_thousand_swaps(runner: Runner, tmp_path: Path) -> None:
+    began = time.monotonic()
+
+    calls = swap_under_load(runner, tmp_path, swaps=1000, calls=100_000, swap="beside")
+
+    log.warning("%d calls over 1000 swaps in %.0f s, none failed", calls, time.monotonic() - began)
+    assert calls >= 100_000
 
 
 def test_a_version_that_does_not_load_leaves_the_old_one_answering(runner: Runner, tmp_path: Path) -> None:
@@ -94,6 +123,72 @@ def test_a_version_that_does_not_load_leaves_the_old_one_answering(runner: Runne
     assert caught.value.reason is Reason.LOAD_FAILED
     assert runner.predict("small", rows(3.0))["y"].tolist() == [[6.0] * 4]
     assert runner.serving()["small"].manifest.version == "1.2.0"
+
+
+ROOMY = msgspec.structs.replace(QUICK, swap="stop-then-load")
+
+
+def test_a_version_that_needs_the_room_never_shares_it(zygote: Zygote, tmp_path: Path) -> None:
+    runner = Runner(zygote, on_failure=unexpected)
+    runner.activate(version(tmp_path / "old", 2), tmp_path / "old")
+    load, alive = runner._load, []
+
+    def watched(*asked: Any) -> Any:
+        alive.append(runner.serving()["small"].alive)
+        return load(*asked)
+
+    runner._load = watched  # type: ignore[method-assign,assignment]  # as it is called
+    runner.activate(version(tmp_path / "new", 3, budget=ROOMY), tmp_path / "new")
+    answer = runner.predict("small", rows(1.0))["y"][0, 0]
+    runner.close()
+
+    assert alive == [False]
+    assert answer == 3.0
+
+
+def test_what_was_stopped_to_make_room_comes_back_when_the_new_version_does_not_load(
+    runner: Runner, tmp_path: Path
+) -> None:
+    runner.activate(version(tmp_path / "good", 2), tmp_path / "good")
+    broken = lay_out(tmp_path / "bad", b"no model", golden=answers(1, 1), version="2.0.0", budget=ROOMY)
+
+    with pytest.raises(PredictionError):
+        runner.activate(broken, tmp_path / "bad")
+
+    assert runner.predict("small", rows(3.0))["y"].tolist() == [[6.0] * 4]
+    assert runner.serving()["small"].manifest.version == "1.2.0"
+
+
+def test_a_trial_run_that_needs_the_room_has_it_and_gives_it_back(runner: Runner, tmp_path: Path) -> None:
+    runner.activate(version(tmp_path / "good", 2), tmp_path / "good")
+    runner.commit("small")
+    bad = lay_out(
+        tmp_path / "bad", small_models.scaling(2), golden=answers(3, 7), version="2.0.0", budget=ROOMY
+    )
+
+    verdict = runner.preflight(bad, tmp_path / "bad")
+
+    assert verdict.reason is Reason.WRONG_OUTPUT
+    assert runner.predict("small", rows(3.0))["y"].tolist() == [[6.0] * 4]
+
+
+def test_a_version_that_does_not_come_back_is_reported(zygote: Zygote, tmp_path: Path) -> None:
+    told: list[tuple[object, ...]] = []
+    runner = Runner(zygote, on_failure=lambda *about: told.append(about), patience=Patience(replacement=0.1))
+    old = version(tmp_path / "old", 2)
+    runner.activate(old, tmp_path / "old")
+    (tmp_path / "old/model.onnx").write_bytes(b"damaged")
+    broken = lay_out(tmp_path / "bad", b"no model", golden=answers(1, 1), version="2.0.0", budget=ROOMY)
+
+    with pytest.raises(PredictionError):
+        runner.activate(broken, tmp_path / "bad")
+    is_alive = runner.serving()["small"].alive
+    runner.close()
+
+    assert [(model, digest, reason) for model, digest, reason, _ in told] == [
+        ("small", old.digest, Reason.LOAD_FAILED)
+    ]
+    assert not is_alive
 
 
 def test_batches_keep_their_rows_in_order(runner: Runner, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Laws of the update machine, over every state and event, and over courses drawn at random."""
 
+from collections import Counter
 from itertools import product
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from muster_agent import steps
 from muster_agent.state import ON_TRIAL, WORKING, AgentState, ModelState, kept, report
 from muster_agent.steps import AnyEvent
-from muster_agent.updater import MAX_TRIES, PATIENCE, step
+from muster_agent.updater import MAX_CRASHES, MAX_TRIES, PATIENCE, step
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.model_states import ALL, CURRENT, NEXT, NOTHING, NOW, OLDER, OTHER, SEQUENCE, WORK, asked
@@ -172,6 +173,8 @@ def test_no_version_that_proved_itself_is_lost_but_by_a_commit_an_order_or_damag
             pass
         case steps.ActivationFailed(digest=digest):
             assert lost <= {digest}
+        case steps.WorkerFailed(digest=digest):  # again and again, with a version to go back to
+            assert lost <= ({digest} if state.previous is not None else set())
         case steps.Tick() if after.phase is Phase.COMMITTED:
             assert state.current is None or state.current.manifest not in lost
         case _:
@@ -289,6 +292,40 @@ def test_a_device_without_a_network_says_so_once(jitters: list[float]) -> None:
 
     assert state.phase is Phase.DOWNLOADING
     assert said == (len(jitters) >= PATIENCE)
+
+
+@given(reachable, st.lists(st.floats(0, 1), max_size=30))
+def test_a_crash_loop_ends_after_a_bounded_number_of_tries_and_never_in_the_version_that_was_left(
+    state: ModelState, jitters: list[float]
+) -> None:
+    left: list[str] = []
+    tried: Counter[str] = Counter()
+    for jitter in jitters:
+        if state.current is None or state.phase in ON_TRIAL:
+            break
+        digest = state.current.manifest
+        tried[digest] += 1
+        failed = steps.WorkerFailed(now=NOW, digest=digest, reason=Reason.CRASHED, jitter=jitter)
+        after, actions = step(state, failed)
+        assert steps.Activate(digest) not in actions
+        assert not {a.digest for a in actions if isinstance(a, steps.Activate)} & set(left)
+        if after.current != state.current:
+            left.append(digest)
+            assert tried[digest] <= MAX_CRASHES
+            assert steps.Download(digest) not in actions
+        state = after
+
+    assert len(left) <= 1
+
+
+@given(reachable, any_event)
+def test_no_version_that_died_is_started_while_another_is_on_trial(
+    state: ModelState, event: AnyEvent
+) -> None:
+    after, _ = step(state, event)
+
+    if after.phase in ON_TRIAL and state.revive_at is None:
+        assert after.revive_at is None
 
 
 def test_every_pair_of_events_in_every_phase_keeps_the_laws_of_deadlines() -> None:

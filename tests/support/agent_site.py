@@ -91,6 +91,7 @@ class AgentSite:
         *versions: VerifiedManifest,
         probation: float = 0.2,
         window_seconds: float = 0.5,
+        heartbeat_seconds: float = 60.0,
         **changes: object,
     ) -> wire.Desired:
         """Sign and send the desired state that names ``versions``; ``changes`` apply to each of them."""
@@ -106,7 +107,7 @@ class AgentSite:
             )
             for version in versions
         )
-        reporting = wire.Reporting(window_seconds=window_seconds, heartbeat_seconds=60.0)
+        reporting = wire.Reporting(window_seconds=window_seconds, heartbeat_seconds=heartbeat_seconds)
         desired = wire.Desired(DEVICE, self.sequence, now, now + 3600, models, reporting)
         self.newest = self.repository.envelope(desired)
         self.send(self.newest)

@@ -1,6 +1,7 @@
 """An MQTT client as a stranger would write one: it sends and asks for whatever a test wants."""
 
 import queue
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -15,7 +16,15 @@ SECONDS = 15.0
 class Stranger:
     """A client with a certificate and an id of its choice."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, client_id: str, *, level: int = 5) -> None:
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext,
+        client_id: str,
+        *,
+        level: int = 5,
+        will: tuple[str, bytes] | None = None,
+    ) -> None:
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.lost = threading.Event()
         self._port = port
@@ -28,6 +37,8 @@ class Stranger:
             reconnect_on_failure=False,
         )  # fmt: skip
         self._client.tls_set_context(context)
+        if will is not None:
+            self._client.will_set(*will, qos=1)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = lambda *_: self.lost.set()
         self._client.on_message = self._on_message
@@ -54,6 +65,10 @@ class Stranger:
         self._client.subscribe(topic, qos=1)
         self._answers.get(timeout=SECONDS)
 
+    def ask(self, topic: str) -> None:
+        """Ask for a topic, whatever the answer."""
+        self._client.subscribe(topic, qos=1)
+
     def send(self, topic: str, payload: bytes = b"x", *, retain: bool = False) -> None:
         """Send a message without waiting for what becomes of it."""
         self._client.publish(topic, payload, qos=1, retain=retain)
@@ -66,6 +81,14 @@ class Stranger:
     def next(self) -> tuple[str, bytes]:
         """Return the next message."""
         return self.messages.get(timeout=SECONDS)
+
+    def die(self) -> None:
+        """Break the connection without a goodbye, as a power cut does."""
+        connection = self._client.socket()
+        assert isinstance(connection, socket.socket)
+        connection.shutdown(socket.SHUT_RDWR)
+        self.lost.wait(SECONDS)
+        self.close()
 
     def close(self) -> None:
         """End the session."""

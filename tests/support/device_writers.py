@@ -47,10 +47,11 @@ def outbox(device: Path, tell: Tell, _arguments: Arguments) -> None:
                 batch = box.batch(0, 3)
                 for sequence, _, payload in batch:
                     tell("sent", sequence, hashlib.sha256(payload).hexdigest(), event_number(payload))
-                upto = batch[-1][0]
-                tell("storing", upto)
-                box.stored(Stored(box.status().epoch, upto))
-                tell("stored", upto)
+                if batch:
+                    upto = batch[-1][0]
+                    tell("storing", upto)
+                    box.stored(Stored(box.status().epoch, upto))
+                    tell("stored", upto)
 
 
 def event_number(payload: bytes) -> str:

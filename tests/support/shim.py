@@ -84,7 +84,18 @@ class ShimProcess:
 def build(folder: Path) -> Path:
     """Compile the shim; a machine without a C compiler cannot run these tests, and says so by failing."""
     library = folder / "shim.so"
-    command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"]
+    command: list[str | Path] = [
+        "cc",
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-o",
+        library,
+        SOURCE,
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return library
 

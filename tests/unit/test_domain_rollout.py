@@ -1,6 +1,7 @@
 """The course of rollouts on a small fleet with real models."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ from muster_controller.domain.rollout import (
     to_json,
 )
 from muster_models.errors import Reason
+from muster_models.wire import Phase
 from support.rollouts import NEW, OLD, Answer, World, answer_with, make_plan
 from support.windows import DEVICES, Digits
 
@@ -138,6 +140,23 @@ def test_a_version_that_crashes_goes_back_at_once() -> None:
     assert ticks <= 6
     assert world.state.reason == "unhealthy: failures: 2 of 2"
     assert world.running(NEW) == set()
+
+
+def test_a_version_that_was_committed_and_then_crashes_in_a_loop_does_not_count_as_running() -> None:
+    world = started()
+    run_until_step(world, Step.SOAK)
+    canaries = arm(world, 0)
+    assert world.running(NEW) == canaries
+    for name in canaries:
+        world.devices[name] = replace(
+            world.devices[name], current=OLD, target=NEW, phase=Phase.ROLLED_BACK, reason=Reason.CRASHED
+        )
+        world.offline.add(name)  # from here on it only reports the same
+
+    world.tick()
+
+    assert world.state.phase is RolloutPhase.ROLLING_BACK
+    assert world.state.reason == "unhealthy: failures: 2 of 2"
 
 
 def test_a_full_disk_is_no_fault_of_the_version_but_nothing_is_promoted_on_it() -> None:

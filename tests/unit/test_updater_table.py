@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from muster_agent import steps
 from muster_agent.state import ModelState
 from muster_agent.steps import AnyEvent
-from muster_agent.updater import DOWNLOAD_SECONDS, MAX_TRIES, PATIENCE, backoff, step
+from muster_agent.updater import DOWNLOAD_SECONDS, MAX_CRASHES, MAX_TRIES, PATIENCE, backoff, step
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.model_states import (
@@ -61,6 +61,12 @@ start = steps.Restarted(now=0.0)
 third_try = replace(PROBATION, tries=MAX_TRIES)
 last_patience = replace(DOWNLOADING, attempts=PATIENCE - 1)
 alone = replace(IDLE, previous=None)
+looping = {"crashes": MAX_CRASHES - 1, "last_crash": NOW - 9.0}
+last_life, lone_life = replace(COMMITTED, **looping), replace(alone, **looping)
+last_life_in_work = replace(DOWNLOADING, **looping)
+last_life_on_trial = replace(ACTIVATING, **looping)
+looped, _ = step(last_life, old_crashed)
+same = steps.Wanted(now=NOW, model=asked(CURRENT), sequence=SEQUENCE)
 first_activating = first_install(Phase.ACTIVATING)
 first_probation = first_install(Phase.PROBATION)
 
@@ -133,6 +139,15 @@ TABLE = [
     (first_probation,  crashed,     Phase.FAILED,       "Deactivate Emit Collect Report"),
     # what goes wrong afterwards
     (COMMITTED,        old_crashed, Phase.COMMITTED,    "Emit Report"),
+    (last_life,        old_crashed, Phase.ROLLED_BACK,  "Activate Emit Collect Report"),
+    (last_life_in_work, old_crashed, Phase.DOWNLOADING, "Activate Emit Collect Report"),
+    (last_life_on_trial, old_crashed, Phase.ACTIVATING, "Emit"),
+    (lone_life,        old_crashed, Phase.IDLE,         "Emit Report"),
+    (looped,           old_crashed, Phase.ROLLED_BACK,  ""),
+    (looped,           same,        Phase.ROLLED_BACK,  ""),
+    (looped,           start,       Phase.ROLLED_BACK,  "Configure Activate Collect Report"),
+    (looped,           order,       Phase.ROLLED_BACK,  ""),
+    (looped,           back,        Phase.DOWNLOADING,  "Download Report"),
     (COMMITTED,        crashed,     Phase.COMMITTED,    ""),
     (COMMITTED,        old_damaged, Phase.ROLLED_BACK,  "Activate Emit Report"),
     (alone,            old_damaged, Phase.FAILED,       "Deactivate Emit Report"),
@@ -226,22 +241,61 @@ def test_a_download_that_times_out_is_tried_again_later() -> None:
     assert late.deadline == NOW + DOWNLOAD_SECONDS + backoff(1, 0.5)
 
 
-def test_a_version_that_dies_for_good_is_started_again_ever_more_slowly() -> None:
-    state, waits = COMMITTED, []
-    for _ in range(3):
+def test_a_version_that_dies_is_started_again_ever_more_slowly_where_nothing_came_before() -> None:
+    state, waits = alone, []
+    for _ in range(9):
         state, _ = step(state, old_crashed)
         assert state.revive_at is not None
         waits.append(state.revive_at - NOW)
         state, actions = step(state, steps.Tick(now=state.revive_at))
         assert actions == (steps.Activate(current),)
 
-    assert waits == [backoff(1, 0.5), backoff(2, 0.5), backoff(3, 0.5)]
+    assert waits == [backoff(crashes, 0.5) for crashes in range(1, 10)]
+
+
+def test_a_version_that_dies_again_and_again_gives_way_to_the_one_before_and_says_why() -> None:
+    state, lives = COMMITTED, 0
+    while state.current == CURRENT:
+        state, actions = step(state, old_crashed)
+        lives += 1
+        if state.revive_at is not None:
+            state, _ = step(state, steps.Tick(now=state.revive_at))
+
+    assert lives == MAX_CRASHES
+    assert actions[:2] == (
+        steps.Activate(OLDER.manifest),
+        steps.Emit("rolled-back", current, Reason.CRASHED, "it died 3 times in a row: "),
+    )
+    assert (state.current, state.previous, state.target) == (OLDER, None, current)
+    assert (state.reason, state.crashes, state.revive_at) == (Reason.CRASHED, 0, None)
+
+
+def test_the_version_gone_back_to_never_gives_way_to_the_one_that_was_left() -> None:
+    state = looped
+    for _ in range(10):
+        state, actions = step(state, replace_digest(old_crashed, OLDER.manifest))
+        assert state.revive_at is not None
+        state, revived = step(state, steps.Tick(now=state.revive_at))
+
+        assert steps.Activate(current) not in (*actions, *revived)
+    assert (state.current, state.previous) == (OLDER, None)
+
+
+def replace_digest(event: steps.WorkerFailed, digest: str) -> steps.WorkerFailed:
+    return steps.WorkerFailed(now=event.now, digest=digest, reason=event.reason)
 
 
 def test_an_hour_without_a_crash_is_forgiven() -> None:
     state, _ = step(replace(COMMITTED, crashes=9, last_crash=NOW - 3601), old_crashed)
 
     assert state.crashes == 1
+
+
+def test_a_new_start_forgives_no_crash() -> None:
+    state, _ = step(last_life, start)
+    after, _ = step(state, old_crashed)
+
+    assert (after.phase, after.current) == (Phase.ROLLED_BACK, OLDER)
 
 
 def test_backoff_doubles_up_to_a_quarter_of_an_hour_and_is_spread() -> None:

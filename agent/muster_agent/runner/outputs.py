@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from muster_models.errors import PredictionError, Reason
 from muster_models.manifest import TensorSpec
+from muster_models.runtime import fits
 
 Array = NDArray[np.generic]
 _Known = tuple[str, "np.dtype[np.generic]", bool, tuple[int, ...]]
@@ -86,13 +87,6 @@ def _dtype(spec: TensorSpec) -> "np.dtype[np.generic]":
         return np.dtype(object) if spec.dtype == "str" else np.dtype(spec.dtype)
     except TypeError as error:
         raise PredictionError(Reason.WRONG_SHAPE, f"output {spec.name!r}: {error}") from error
-
-
-def fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
-    """Tell whether an array of this shape is one that was declared."""
-    return len(shape) == len(spec.shape) and all(
-        want is None or want == got for want, got in zip(spec.shape, shape, strict=True)
-    )
 
 
 def _check_finite(name: str, array: Array) -> None:

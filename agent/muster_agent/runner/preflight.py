@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from muster_agent.runner import bare, child
 from muster_agent.runner.job import MAX_DETAIL, MAX_NAME, MAX_TENSORS, Job, TensorInfo, Verdict, refused
-from muster_agent.runner.outputs import OutputCheck, fits
+from muster_agent.runner.outputs import OutputCheck
 from muster_models.errors import PredictionError, Reason
 from muster_models.golden import Golden, compare, decode_golden
 from muster_models.manifest import TensorSpec
-from muster_models.runtime import Quantisation, Runtime
+from muster_models.runtime import Quantisation, Runtime, fits
 from muster_models.tensors import unpack
 
 Array = NDArray[np.generic]
@@ -44,6 +44,9 @@ def run(job: Job) -> Verdict:
     5. Measure the median call and the memory, and compare both with the budget.
     """
     warm(job)  # while files can still be read; done before by the zygote, if it can
+    importlib.import_module(
+        f"muster_models.runtime.{job.kind}"
+    )  # likewise, and it is nobody's memory but its own
     base = child.peak()
     inspect = _gate(job)
     child.arm(job.budget.load_seconds)

@@ -86,6 +86,7 @@ class _Slot:
     tell: OnCall
     committed: bool = False
     failed_at: float | None = None
+    is_gone: bool = False
     absent: float | None = None  # seconds for which calls wait, because it was stopped to make room
     name: str = field(init=False)
     digest: str = field(init=False)
@@ -221,7 +222,7 @@ class Runner:
                 manifest=slot.verified.manifest,
                 digest=slot.digest,
                 stopped=isinstance(slot.answering, StoppedModel),
-                alive=slot.answering.failure is None,
+                alive=slot.answering.failure is None and not slot.is_gone,
             )
             for model, slot in tuple(self._slots.items())
         }
@@ -277,6 +278,9 @@ class Runner:
         )
 
     def _let_go(self, old: _Slot) -> None:
+        if old.is_gone:
+            return
+        old.is_gone = True
         match old.answering:
             case WorkerModel() as worker:
                 self._watch.forget(worker.process)
@@ -299,7 +303,7 @@ class Runner:
         assert isinstance(slot.answering, WorkerModel)
         error = slot.answering.give_up()
         with self._changing[slot.name]:
-            if self._slots.get(slot.name) is not slot:
+            if self._slots.get(slot.name) is not slot or slot.is_gone:
                 return
             restarted = slot.committed and self._restart(slot)
         tell = self._on_restart if restarted else self._on_failure

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from muster_controller.domain.drift_state import Bank, DriftState, Incident, Level, Moved
 from muster_controller.domain.levels import (
     FORGET,
+    SHARE_TOLERANCE,
     column_values,
     is_calibrated,
     row_variance,
@@ -122,9 +123,9 @@ def follow(
     log = _Log([_refresh(state, scene, incident, config, bound=bound) for incident in state.incidents])
     for pending in [incident for incident in log.active if incident.fired_at is None and incident.moved]:
         crossing = Crossing(pending.level, pending.subject, pending.moved)
-        log.place(_attribute(scene, crossing), now)
+        log.place(_attribute(scene, crossing, config), now)
     for crossing in _crossings(state, scene, config, bound=bound):
-        log.place(_attribute(scene, crossing), now)
+        log.place(_attribute(scene, crossing, config), now)
     log.active = [
         incident if incident.moved else _refresh(state, scene, incident, config, bound=bound)
         for incident in log.active
@@ -242,7 +243,7 @@ def _crossings(state: DriftState, scene: Scene, config: Bounds, *, bound: float)
             yield Crossing(level, bank.names[at], _moved(bank, int(at), there, scene, config))
 
 
-def _attribute(scene: Scene, crossing: Crossing) -> Scope | None:
+def _attribute(scene: Scene, crossing: Crossing, config: Bounds) -> Scope | None:
     """Return the widest scope whose devices have moved alike; None while it cannot be told.
 
     Every column that has moved has a vote; the middle one decides.
@@ -255,10 +256,14 @@ def _attribute(scene: Scene, crossing: Crossing) -> Scope | None:
     sides = np.array([1.0 if moved.effect >= 0 else -1.0 for moved in crossing.moved])
     moved = sides * scene.moved[:, columns, legs]
     strength = np.quantile(moved[members], 0.75, axis=0)
-    if np.median(strength) <= 0:
-        return None  # it is the peers that have moved
+    noise = scene.noise[:, columns, legs]
+    # Within that, it is the peers that have moved, or the detector still tells of what is over: of a drift
+    # that ended, or of a level that was learned anew. Whatever is alike then is alike by chance.
+    still = np.maximum(config.tolerance, 2 * np.median(noise[members], axis=0))
+    if np.median(strength - np.where(legs < SCORE_LEGS, still, SHARE_TOLERANCE)) <= 0:
+        return None
     # Whoever crossed together is granted the noise; whoever is to be drawn in is not.
-    together = (moved >= ALIKE * strength - scene.noise[:, columns, legs])[members].mean(axis=0)
+    together = (moved >= ALIKE * strength - noise)[members].mean(axis=0)
     alike = moved >= ALIKE * strength
     match crossing.level:
         case "fleet":

@@ -21,15 +21,15 @@ import msgspec
 
 from muster_models import manifest as manifests
 from muster_models.errors import ManifestError, PredictionError
-from muster_models.golden import encode_golden
-from muster_models.manifest import Dataset, FileEntry, FileRole, Manifest, Threshold, Waiver
+from muster_models.golden import decode_golden, encode_golden
+from muster_models.manifest import Dataset, FileEntry, FileRole, Manifest, TensorSpec, Threshold, Waiver
 from muster_models.publish.evaluate import Evaluation, evaluate, make_golden, measure
 from muster_models.publish.gate import inspect
 from muster_models.publish.source import CARD, DatasetDeclaration, Source, digest_arrays
-from muster_models.runtime import load
-from muster_models.runtime.protocol import Runtime
+from muster_models.runtime import Runtime, fits, load
 from muster_models.sketch.baseline import Baseline, make_baseline
 from muster_models.sketch.features import column_kinds, extract
+from muster_models.tensors import unpack
 
 BASELINE = "baseline.bin"
 GOLDEN = "golden.bin"
@@ -168,6 +168,24 @@ def _baseline(source: Source, evaluation: Evaluation) -> Baseline:
             )
 
 
+def _outputs(runtime: Runtime, golden: bytes) -> tuple[TensorSpec, ...]:
+    """Return the outputs as they are answered: devices hold every answer against them.
+
+    Good models declare wrong shapes (a well-known face detector says one box and gives 4,420).
+    """
+    answers = [unpack(vector.outputs) for vector in decode_golden(golden).vectors]
+    return tuple(_answered(spec, [answer[spec.name].shape for answer in answers]) for spec in runtime.outputs)
+
+
+def _answered(spec: TensorSpec, shapes: Sequence[tuple[int, ...]]) -> TensorSpec:
+    if all(fits(shape, spec) for shape in shapes):
+        return spec
+    if len({len(shape) for shape in shapes}) != 1:
+        raise ManifestError(f"output {spec.name!r}: expected one number of axes, got {sorted(set(shapes))}")
+    axes = (set(axis) for axis in zip(*shapes, strict=True))
+    return TensorSpec(spec.name, spec.dtype, tuple(axis.pop() if len(axis) == 1 else None for axis in axes))
+
+
 def _describe(
     source: Source,
     runtime: Runtime,
@@ -184,7 +202,7 @@ def _describe(
         created="",
         runtime=declared.runtime,
         inputs=runtime.inputs,
-        outputs=runtime.outputs,
+        outputs=_outputs(runtime, contents[GOLDEN][1]),
         features=declared.features,
         prediction=declared.prediction,
         files=tuple(

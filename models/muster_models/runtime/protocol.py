@@ -62,6 +62,13 @@ def type_name(dtype: "np.dtype[np.generic]") -> str:
     return "str" if dtype.kind in "OUS" else dtype.name
 
 
+def fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    """Tell whether an array of this shape is one that is declared."""
+    return len(shape) == len(spec.shape) and all(
+        want is None or want == got for want, got in zip(spec.shape, shape, strict=True)
+    )
+
+
 def check_types(specs: Iterable[TensorSpec]) -> None:
     """Refuse tensors that no caller could make or read.
 
@@ -89,10 +96,7 @@ def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, Array]) -> 
     for spec in specs:
         array = inputs[spec.name]
         dtype = type_name(array.dtype)
-        fits = len(array.shape) == len(spec.shape) and all(
-            want is None or want == got for want, got in zip(spec.shape, array.shape, strict=False)
-        )
-        if dtype != spec.dtype or not fits:
+        if dtype != spec.dtype or not fits(array.shape, spec):
             raise PredictionError(
                 Reason.WRONG_SHAPE,
                 f"input {spec.name!r}: expected {spec.dtype}{list(spec.shape)}, "
