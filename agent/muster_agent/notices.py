@@ -1,7 +1,8 @@
 """Events on their way into the outbox, which never drops one: so nobody may make a device write without end.
 
 What happened to an update goes in at once. What a stranger can cause (messages that are refused) or a model
-can repeat (a worker that dies and is started again) goes in once per kind and minute, with its count.
+can repeat (a worker that dies and is started again) goes in once per kind and minute, with its count. What a
+disk that refuses lost of the measurements is counted, and told when it takes something again.
 """
 
 import logging
@@ -48,6 +49,8 @@ class Notices:
         self._lock = threading.Lock()
         self._backlog: deque[Notice] = deque(maxlen=BACKLOG)
         self._quiet: dict[tuple[str, str, Reason | None], tuple[float, int]] = {}
+        self._lost: dict[tuple[str, str, Reason], tuple[int, int]] = {}
+        self._is_waiting = False
 
     def tell(self, notice: Notice) -> None:
         """Send an event; one that the disk refuses is kept in memory until ``retry``."""
@@ -67,18 +70,35 @@ class Notices:
         before = f" ({more} more since the last one)" if more else ""
         self.tell(replace(notice, detail=notice.detail[: DETAIL_LENGTH - len(before)] + before))
 
+    def lose(self, model: str, manifest: str, *, calls: int, reason: Reason) -> None:
+        """Count a window that the disk refused; how much was lost is told once that is possible."""
+        with self._lock:
+            windows, before = self._lost.get((model, manifest, reason), (0, 0))
+            self._lost[model, manifest, reason] = (windows + 1, before + calls)
+
     def retry(self) -> None:
         """Send what waits in memory."""
         with self._lock:
-            if not self._backlog:
+            if not self._backlog and not self._lost:
                 return
             try:
+                self._tell_lost()
                 while self._backlog:
                     self._add(self._backlog[0])
                     self._backlog.popleft()
             except StorageError as error:
-                log.warning("an event waits for the disk: %s", error)
+                if not self._is_waiting:  # said once, not at every tick: the log may be on the same disk
+                    log.warning("events wait for the disk: %s", error)
+                self._is_waiting = True
+                return
+            self._is_waiting = False
         self._wake()
+
+    def _tell_lost(self) -> None:
+        for (model, manifest, reason), (windows, calls) in tuple(self._lost.items()):
+            detail = f"windows that the disk refused: {windows}, with {calls} calls"
+            self._add(Notice("dropped", model, manifest, reason, detail))
+            del self._lost[model, manifest, reason]
 
     def _add(self, notice: Notice) -> None:
         self._outbox.add_event(

@@ -28,7 +28,7 @@ from muster_agent.steps import EventKind
 from muster_models import wire
 from muster_models.errors import MessageError, Reason
 from muster_models.topics import Up
-from muster_models.wire import Event, ModelReport, Outboxed, OutboxStatus, Report, Stored, Window
+from muster_models.wire import Event, Health, ModelReport, Outboxed, OutboxStatus, Report, Stored, Window
 
 Merge = Callable[[Window, Window], Window | None]
 
@@ -129,15 +129,15 @@ class Outbox:
 
     # What goes in
 
-    def add_report(self, models: tuple[ModelReport, ...]) -> None:
-        """Add the state of every model.
+    def add_report(self, models: tuple[ModelReport, ...], health: Health | None = None) -> None:
+        """Add the state of every model, and how the device is.
 
         Raises:
             StorageError: The disk refused; nothing was added.
             MessageError: No reader would take the message; nothing was added.
         """
         now = self._now()
-        self._add(Report(self._device, 0, 0, now, models), now)
+        self._add(Report(self._device, 0, 0, now, models, health), now)
 
     def add_window(self, part: WindowPart) -> None:
         """Add a window.

@@ -42,6 +42,16 @@ def cpu_seconds(root: int) -> float:
     )
 
 
+def written_bytes(root: int) -> int:
+    """Return the bytes that a process and its descendants have sent to the disk, in whole pages."""
+    return sum(
+        int(line.split()[1])
+        for process in tree(root)
+        for line in _read(PROC / str(process) / "io").splitlines()
+        if line.startswith("write_bytes:")
+    )
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()

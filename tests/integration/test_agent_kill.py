@@ -10,11 +10,10 @@ from random import Random
 import pytest
 
 from muster_agent.disk import RealDisk
-from muster_agent.store import Store
 from muster_models import wire
 from muster_models.wire import Event, Stored
+from support import invariants
 from support.outboxes import open_outbox
-from support.store_crashes import WORLD
 
 TESTS = Path(__file__).parents[1]
 KILLS = 20
@@ -41,13 +40,8 @@ def run_and_kill(folder: Path, number: int, chance: Random) -> dict[str, int]:
 
 
 def check_store(folder: Path, told: int) -> None:
-    store = Store(RealDisk(folder / "store"))
-    state = store.load()
+    state = invariants.versions_are_whole(RealDisk(folder / "store"))
     assert state.sequence >= told
-    model = state.models["digits"]
-    for slot in (model.current, model.previous, model.candidate if model.tries else None):
-        if slot is not None:
-            store.verify(WORLD.versions[slot.manifest].verified)
 
 
 def take_events(folder: Path) -> tuple[list[int], list[int]]:

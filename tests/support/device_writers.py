@@ -108,6 +108,15 @@ def store(device: Path, tell: Tell, _arguments: Arguments) -> None:
     DeviceCourse(RealDisk(device / "store"), WORLD, ledger).follow()
 
 
+def in_place(device: Path, _tell: Tell, _arguments: Arguments) -> None:
+    """Write a file as nothing on a device does, which the search must find."""
+    try:
+        (device / "file").write_bytes(b"new" * 100)
+    except OSError as error:
+        raise StorageError(str(error)) from error
+
+
+WRONG: Mapping[str, Course] = {"in place": in_place}
 COURSES: Mapping[str, Course] = {
     "outbox": outbox,
     "trust": trust,

@@ -10,7 +10,7 @@ from typing import NoReturn
 import msgspec
 
 from muster_models.errors import StorageError
-from support.device_writers import COURSES
+from support.device_writers import COURSES, WRONG
 from support.shim import REFUSED, Outcome, Run
 
 _SHIM = ctypes.CDLL(None)  # preloaded
@@ -47,7 +47,7 @@ def _live(run: Run, writer: int) -> NoReturn:
     status, error, strike = 0, "", run.strike
     _SHIM.shim_arm(run.device.encode(), strike.call, strike.mode, strike.error, int(strike.lasts))
     try:
-        COURSES[run.course](Path(run.device), tell, run.arguments)
+        {**COURSES, **WRONG}[run.course](Path(run.device), tell, run.arguments)
     except StorageError:
         status = REFUSED
     except BaseException as caught:  # noqa: BLE001 - told to the test, which fails

@@ -87,3 +87,28 @@ def test_an_event_waits_for_a_full_disk_in_its_order(device: Device) -> None:
     device.notices.retry()
 
     assert device.details() == ["first", "second"]
+
+
+def test_windows_that_a_full_disk_refused_are_counted_and_told_once_it_is_possible(device: Device) -> None:
+    device.outbox.is_full = True
+    for calls in (5, 7):
+        device.notices.lose("digits", "0" * 64, calls=calls, reason=Reason.NO_SPACE)
+    device.notices.retry()
+    assert device.details() == []
+
+    device.outbox.is_full = False
+    device.notices.retry()
+    device.notices.retry()
+
+    assert device.details() == ["windows that the disk refused: 2, with 12 calls"]
+
+
+def test_a_disk_that_refuses_is_named_in_the_log_once(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.outbox.is_full = True
+    device.notices.tell(Notice("failed", detail="first"))
+    for _ in range(10):
+        device.notices.retry()
+
+    assert len(caplog.records) == 1

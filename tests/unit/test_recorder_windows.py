@@ -240,9 +240,32 @@ def test_rows_wait_for_the_sketching_only_up_to_a_bound() -> None:
 
 
 def test_large_rows_take_small_buffers() -> None:
-    buffer = room._Buffer([np.zeros((1, 3, 512, 512), np.float32)])
+    buffer = room._Buffer([], [np.zeros((1, 3, 512, 512), np.float32)])
 
     assert buffer.capacity == 1
+
+
+def test_a_buffer_holds_the_rows_as_they_were_when_they_came() -> None:
+    row, text = np.zeros((1, 2), np.float32), np.array([["a"]], object)
+    buffer = room._Buffer(["x"], [row, text])
+    buffer.take([row, text], 0, 1)
+    row += 7
+    text[:] = "b"
+
+    assert not buffer.take_usual({"x": row}, text)  # a reference is no copy
+    assert buffer.take([row, text], 0, 1) == 1
+    assert [array.tolist() for array in buffer.arrays()] == [[[0.0, 0.0], [7.0, 7.0]], [["a"], ["b"]]]
+
+
+def test_a_call_of_which_one_input_is_unusual_leaves_no_half_row() -> None:
+    first, second, output = (np.full((1, 1), value, np.float32) for value in (1, 2, 3))
+    buffer = room._Buffer(["a", "b"], [first, second, output])
+    assert buffer.take_usual({"a": first, "b": second}, output)
+
+    assert not buffer.take_usual({"a": first + 9, "b": second.astype(np.float64)}, output)
+
+    assert buffer.take_usual({"a": first, "b": second}, output)
+    assert [array.ravel().tolist() for array in buffer.arrays()] == [[1, 1], [2, 2], [3, 3]]
 
 
 def test_a_window_that_the_outbox_refuses_does_not_stop_the_next() -> None:

@@ -126,9 +126,7 @@ def _share_engine(kind: RuntimeKind) -> None:
     name = f"muster_models.runtime.{kind}"
     if name not in sys.modules:
         importlib.import_module(name)
-        gc.collect()
-        gc.freeze()
-        sandbox.trim()
+        gc.freeze()  # as in serve
 
 
 def _try_engine(kind: RuntimeKind) -> str:
