@@ -1,25 +1,23 @@
-"""Enrolment and renewal: a one-time token becomes a certificate, and a certificate is replaced in time.
+"""Enrolment and renewal: a token becomes a certificate, and a certificate is replaced in time.
 
 The private key is made here and never leaves. The token pins the controller's CA, so the first contact needs
 no trust in the network. ``agent.toml`` is the last file written: a folder that has it is complete.
 """
 
-import contextlib
 import hashlib
-import http.client
 import re
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta, Struct
 
+from muster_agent.asking import ANSWER_BYTES, fetch_unproven, post
 from muster_agent.config import Broker, Folder, Settings, Url
 from muster_agent.identity import (
     check_certificate,
@@ -31,29 +29,34 @@ from muster_agent.identity import (
 )
 from muster_models import toml_file
 from muster_models.errors import InvalidInputError, Reason, StorageError, TransferError, TrustError
-from muster_models.topics import DEVICE_PATTERN
+from muster_models.topics import DEVICE_PATTERN, check_device
 
-T = TypeVar("T")
-ANSWER_BYTES = 256 * 1024
-TIMEOUT_SECONDS = 20.0
 _TOKEN = re.compile(
-    rf"mst1\.(?P<device>{DEVICE_PATTERN.pattern})\.(?P<secret>[A-Za-z0-9_-]{{16,128}})\.(?P<ca>[0-9a-f]{{64}})"
+    rf"(?:mst1\.(?P<device>{DEVICE_PATTERN.pattern})|msb1\.(?P<prefix>[a-z0-9][a-z0-9-]{{1,40}}))"
+    r"\.(?P<secret>[A-Za-z0-9_-]{16,128})\.(?P<ca>[0-9a-f]{64})"
 )
 Pem = Annotated[str, Meta(max_length=16_384)]
 
 
 @dataclass(frozen=True)
 class Token:
-    """A one-time enrolment token.
+    """An enrolment token.
 
     Attributes:
         text: The whole token, as it was given out.
+        device: The id that it is for; of a token for several devices, how their ids begin.
         ca: SHA-256 of the controller's CA certificate (DER), in hex.
+        is_bulk: It is for several devices.
     """
 
     text: str
     device: str
     ca: str
+    is_bulk: bool = False
+
+    def admits(self, device: str) -> bool:
+        """Tell whether the token is for a device of this id."""
+        return device.startswith(self.device) if self.is_bulk else device == self.device
 
 
 class Enrolled(Struct, frozen=True):
@@ -78,14 +81,6 @@ class Renewed(Struct, frozen=True):
     certificate: Pem
 
 
-class _Problem(Struct, frozen=True):
-    message: str = ""
-
-
-class _Refusal(Struct, frozen=True):
-    error: _Problem = _Problem()
-
-
 def parse_token(text: str) -> Token:
     """Parse an enrolment token.
 
@@ -100,45 +95,86 @@ def parse_token(text: str) -> Token:
             "expected a token of the form mst1.<device>.<secret>.<fingerprint>, as 'muster device token' "
             f"prints it, got {len(text)} characters of another form",
         )
-    return Token(found[0], found["device"], found["ca"])
+    return Token(found[0], found["device"] or found["prefix"], found["ca"], is_bulk=found["device"] is None)
 
 
-def enrol(url: str, token: Token, folder: Folder, *, ca_file: Path | None = None) -> Settings:
+def enrol(
+    url: str, token: Token, folder: Folder, *, device: str | None = None, ca_file: Path | None = None
+) -> Settings:
     """Exchange a token for a certificate and write the folder of the device.
 
     Args:
         url: The controller's side for devices, such as ``https://muster.example:8421``.
-        token: From the controller; it serves once.
+        token: From the controller; a repeat with the same folder is the same device.
         folder: Of the device; made when it does not exist.
+        device: The id to ask for, where the token is for several devices; None leaves it to the controller.
         ca_file: The controller's CA certificate, where it came by other means; checked against the token.
 
     Raises:
-        InvalidInputError: The URL has another form, or the folder belongs to an enrolled device.
+        InvalidInputError: The URL has another form, the token is not for the device, or the folder belongs
+            to an enrolled device.
         TransferError: The controller cannot be reached, or refuses the token.
         TrustError: What answers is not the controller that issued the token, or its answer is not for us.
         StorageError: The folder cannot be written.
     """
-    url = _check_url(url)
+    if device is not None and not token.admits(device):
+        raise InvalidInputError(
+            Reason.WRONG_DEVICE, f"the token is for {token.device}, got the id {device[:80]!r}"
+        )
+    url = check_url(url)
+    check_new(folder)
+    authority = find_authority(url, token.ca, ca_file)
+    key = prepare(folder)
+    body = {"token": token.text, "csr": make_request(key, device or token.device)}
+    if device is not None:
+        body["device"] = device
+    context = ssl.create_default_context(cadata=authority)
+    answer = post(f"{url}/enrol", body, Enrolled, context=context)
+    if not token.admits(answer.device) or answer.device != (device or answer.device):
+        raise TrustError(
+            Reason.WRONG_DEVICE, f"expected to become {device or token.device}, got {answer.device[:80]!r}"
+        )
+    return settle(folder, url, answer, authority=authority, key=key)
+
+
+def check_new(folder: Folder) -> None:
+    """Refuse a folder that belongs to an enrolled device.
+
+    Raises:
+        InvalidInputError: It does.
+    """
     if folder.settings.exists():
         raise InvalidInputError(
             Reason.BAD_SETTING, f"{folder.root} is already enrolled; expected a new folder"
         )
-    authority = _authority(url, token, ca_file)
+
+
+def prepare(folder: Folder) -> EllipticCurvePrivateKey:
+    """Return the key of a folder that is to be enrolled; both are made when they do not exist.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
     try:
         folder.identity.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"{folder.identity}: {error}") from error
-    key = ready_key(folder.identity / "device.key")
-    body = {"token": token.text, "csr": make_request(key, token.device)}
-    context = ssl.create_default_context(cadata=authority)
-    answer = _post(f"{url}/enrol", body, Enrolled, context=context)
-    if answer.device != token.device:
-        raise TrustError(
-            Reason.WRONG_DEVICE, f"expected to become {token.device}, got {answer.device[:80]!r}"
-        )
-    check_certificate(answer.certificate, token.device, key)
+    return ready_key(folder.identity / "device.key")
+
+
+def settle(
+    folder: Folder, url: str, answer: Enrolled, *, authority: str, key: EllipticCurvePrivateKey
+) -> Settings:
+    """Write the folder of a device that was let in; ``authority`` is the CA certificate in PEM.
+
+    Raises:
+        TrustError: What was given is not for this key or this id, or is no root.
+        InvalidInputError: The id that was given is not legal.
+        StorageError: The folder cannot be written.
+    """
+    check_certificate(answer.certificate, check_device(answer.device), key)
     _check_root(answer.root)
-    settings = Settings(token.device, url, answer.repository.rstrip("/"), answer.mqtt)
+    settings = Settings(answer.device, url, answer.repository.rstrip("/"), answer.mqtt)
     write_durably(folder.identity / "ca.pem", authority.encode())
     write_durably(folder.identity / "device.pem", answer.certificate.encode())
     write_durably(folder.pinned_root, answer.root.encode())
@@ -157,12 +193,17 @@ def renew(settings: Settings, folder: Folder) -> None:
     context = tls_context(folder)
     key = ready_key(folder.identity / "device.key.next")
     body = {"csr": make_request(key, settings.device)}
-    answer = _post(f"{settings.controller}/renew", body, Renewed, context=context)
+    answer = post(f"{settings.controller}/renew", body, Renewed, context=context)
     check_certificate(answer.certificate, settings.device, key)
     install_renewed(folder, answer.certificate)
 
 
-def _check_url(url: str) -> str:
+def check_url(url: str) -> str:
+    """Return the URL of a controller without a slash at its end.
+
+    Raises:
+        InvalidInputError: It has another form.
+    """
     try:
         checked = msgspec.convert(url.rstrip("/"), Url)
     except msgspec.ValidationError:
@@ -172,29 +213,26 @@ def _check_url(url: str) -> str:
     return checked
 
 
-def _authority(url: str, token: Token, ca_file: Path | None) -> str:
-    """Return the CA certificate in PEM if it is the one that the token names."""
+def find_authority(url: str, ca: str, ca_file: Path | None = None) -> str:
+    """Return the controller's CA certificate in PEM if it has the fingerprint ``ca`` (SHA-256, hex).
+
+    Raises:
+        TransferError: It cannot be fetched or read.
+        TrustError: It has another fingerprint.
+    """
     try:
-        document = _fetch_unproven(f"{url}/ca.pem") if ca_file is None else ca_file.read_bytes()
+        document = fetch_unproven(f"{url}/ca.pem") if ca_file is None else ca_file.read_bytes()
         certificate = x509.load_pem_x509_certificate(document)
     except (OSError, ValueError) as error:
         raise TransferError(f"the controller's CA certificate: {error}") from error
     found = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-    if found != token.ca:
+    if found != ca:
         raise TrustError(
             Reason.WRONG_KEY,
             f"{ca_file or url} is not the controller that issued the token: "
-            f"expected the CA {token.ca[:16]}…, got {found[:16]}…",
+            f"expected the CA {ca[:16]}…, got {found[:16]}…",
         )
     return certificate.public_bytes(Encoding.PEM).decode()
-
-
-def _fetch_unproven(url: str) -> bytes:
-    """Return what a server that has not proved who it is says; only a hash makes it worth anything."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return _exchange("GET", url, None, context=context)
 
 
 def _check_root(root: str) -> None:
@@ -205,46 +243,3 @@ def _check_root(root: str) -> None:
         kind = None
     if kind != "root":
         raise TrustError(Reason.UNSIGNED, "expected the root of a signed repository from the controller")
-
-
-def _post(url: str, body: dict[str, str], form: type[T], *, context: ssl.SSLContext) -> T:
-    answer = _exchange("POST", url, msgspec.json.encode(body), context=context)
-    try:
-        return msgspec.json.decode(answer, type=form)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise TransferError(f"{url}: unexpected answer: {error}") from error
-
-
-def _exchange(method: str, url: str, body: bytes | None, *, context: ssl.SSLContext) -> bytes:
-    parts = urlsplit(url)
-    with (
-        _as_transfer_error(url),
-        contextlib.closing(
-            http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS, context=context
-            )
-        ) as connection,
-    ):
-        connection.request(method, parts.path, body, {"Content-Type": "application/json"} if body else {})
-        answer = connection.getresponse()
-        content = answer.read(ANSWER_BYTES + 1)
-    if answer.status != http.client.OK:
-        raise TransferError(f"{url}: {answer.status} {_said(content) or answer.reason}")
-    if len(content) > ANSWER_BYTES:
-        raise TransferError(f"{url}: expected at most {ANSWER_BYTES} bytes", Reason.TOO_LARGE)
-    return content
-
-
-def _said(content: bytes) -> str:
-    try:
-        return msgspec.json.decode(content, type=_Refusal).error.message[:400]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-
-
-@contextlib.contextmanager
-def _as_transfer_error(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise TransferError(f"{url}: {str(error) or type(error).__name__}") from error

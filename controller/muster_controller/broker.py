@@ -6,6 +6,7 @@ dot, which no device id may hold, so nobody else can be it (see ``broker_config`
 """
 
 import contextlib
+import datetime as dt
 import importlib.util
 import logging
 import os
@@ -15,12 +16,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from muster_controller import broker_config
-from muster_controller.broker_config import Listener
-from muster_models.errors import ConflictError, RequestError, StorageError
+from muster_controller.broker_config import Listener, Revoked
+from muster_controller.eviction import evict
+from muster_controller.pki import Authority
+from muster_models.errors import ConflictError, RequestError, StorageError, TransferError
 
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
@@ -50,7 +52,10 @@ class Broker:
         self._folder = folder
         self._listener = listener
         self._mosquitto = _choose(kind)
-        self._revoked: tuple[str, ...] = ()
+        self._authority = Authority(listener.pki)
+        self._revoked = Revoked()
+        self._lists = 0  # revocation lists that were made since the start
+        self._leaving: set[str] = set()  # devices whose sessions must end
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # over who the child is
         self._stopping = threading.Event()
@@ -67,7 +72,7 @@ class Broker:
         child = self._child
         return None if child is None or child.poll() is not None else child.pid
 
-    def start(self, revoked: Sequence[str] = ()) -> None:
+    def start(self, revoked: Revoked = Revoked()) -> None:  # noqa: B008 - it cannot be changed
         """Serve, and keep serving until ``stop``; returns once devices can connect.
 
         A broker that a killed controller left behind is ended first.
@@ -82,7 +87,7 @@ class Broker:
         self._end_orphan()
         self._check_port()
         self._log_path.write_bytes(b"")
-        self._revoked = tuple(revoked)
+        self._revoked = revoked
         self._configure()
         self._launch()
         try:
@@ -99,15 +104,32 @@ class Broker:
         if self._thread.is_alive():
             self._thread.join()
 
-    def refuse(self, revoked: Sequence[str]) -> None:
-        """Let these devices neither send nor receive from now on; that it is so already changes nothing."""
+    def refuse(self, revoked: Revoked) -> None:
+        """Turn these devices and certificates away from now on, and end their sessions.
+
+        To be called regularly: a session that could not be ended is ended by the next call.
+        """
         with self._lock:
-            if tuple(revoked) == self._revoked:
-                return
-            self._revoked = tuple(revoked)
-            self._configure()
-            if self.pid is not None:
-                os.kill(self.pid, signal.SIGHUP)
+            if revoked != self._revoked:
+                self._leaving |= revoked.since(self._revoked)
+                self._revoked = revoked
+                self._configure()
+                if self.pid is not None:
+                    os.kill(self.pid, signal.SIGHUP)
+        if self._mosquitto is not None:
+            self._evict()  # the other broker does so by itself
+
+    def _evict(self) -> None:
+        for device in sorted(self._leaving):
+            try:
+                # Twice, for a device that came back in the instant before the broker had read the list: it
+                # has read it once it answered the first time.
+                evict(self._listener, self._authority, device, self._folder)
+                evict(self._listener, self._authority, device, self._folder)
+            except TransferError as error:
+                _log.warning("the session of %s may still stand, to be ended later: %s", device, error)
+                return  # nor is there another answer for the others
+            self._leaving.discard(device)
 
     def _watch(self) -> None:
         failures = 0
@@ -155,7 +177,11 @@ class Broker:
         if self._mosquitto is None:
             _replace(self._configuration, broker_config.render_amqtt(self._listener, self._revoked))
         else:
-            _replace(self._folder / "acl", broker_config.render_acl(self._revoked))
+            _replace(self._folder / "acl", broker_config.render_acl(self._revoked.devices))
+            now = dt.datetime.now(dt.UTC)
+            listed = self._authority.list_revoked(self._revoked.certificates, now, number=self._lists)
+            _replace(self._folder / "revoked.pem", listed.decode())
+            self._lists += 1
             _replace(self._configuration, broker_config.render_mosquitto(self._folder, self._listener))
 
     def _end(self) -> None:

@@ -6,8 +6,8 @@ without insisting on one, and takes any client id, so this module
 1. refuses, during the handshake, whoever has no certificate of our CA;
 2. reads the first packet and refuses a client id that is not the certificate's name, before amqtt sees it and
    could end the session of the device whose name it is;
-3. lets a device send only on its own ``up/`` topics and hear only its own ``down/`` topics, and a revoked one
-   neither.
+3. refuses a revoked device and a revoked certificate, and ends their sessions when it learns of them;
+4. lets a device send only on its own ``up/`` topics and hear only its own ``down/`` topics.
 
 What stays weaker than Mosquitto: MQTT 3.1.1 only, nothing survives a restart, and 10 ms of processor time for
 each connection. Nothing is lost by that, because devices send again what no watermark covers.
@@ -46,7 +46,8 @@ LONGEST_CONNECT = 128  # ours has 12 bytes and a name of up to 63; neither will 
 MQTT_3_1_1 = 4
 UNACCEPTABLE_PROTOCOL = bytes((0x20, 2, 0, 1))
 _log = logging.getLogger(__name__)
-_revoked: set[str] = set()  # read by the plugin, which amqtt makes itself
+_revoked: set[str] = set()  # names and serials; read by the plugin, which amqtt makes itself
+_live: dict[asyncio.StreamWriter, set[str]] = {}  # name and serial of each connection
 
 
 def may(name: str, action: str, topic: str) -> bool:
@@ -100,7 +101,8 @@ class MusterBroker(Broker):  # type: ignore[misc]  # amqtt has no types
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> None:
         """Let a connection in whose client id is its certificate's name."""
-        name = common_name(writer.get_extra_info("peercert"))
+        certificate = writer.get_extra_info("peercert")
+        name = common_name(certificate)
         try:
             async with asyncio.timeout(FIRST_PACKET_SECONDS):
                 first = await read_connect(reader)
@@ -115,8 +117,17 @@ class MusterBroker(Broker):  # type: ignore[misc]  # amqtt has no types
         elif name is None or client_id(first) != name:
             _log.warning("refused: the certificate of %s asks to be %.80r", name, client_id(first))
             writer.close()
+        elif (known := {name, serial_of(certificate)}) & _revoked:
+            _log.warning("refused: %s is revoked, or this certificate of it", name)
+            writer.close()
         else:
-            await self._client_connected(listener_name, _Replay(first, reader), StreamWriterAdapter(writer))
+            _live[writer] = known
+            try:
+                await self._client_connected(
+                    listener_name, _Replay(first, reader), StreamWriterAdapter(writer)
+                )
+            finally:
+                del _live[writer]
 
 
 class _Replay(ReaderAdapter):  # type: ignore[misc]  # amqtt has no types
@@ -171,6 +182,11 @@ def common_name(certificate: dict[str, Any] | None) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+def serial_of(certificate: dict[str, Any]) -> str:
+    """Return the serial of a certificate (hex, lower case, without leading zeros)."""
+    return f"{int(certificate['serialNumber'], 16):x}"
+
+
 async def serve(path: Path) -> None:
     """Serve until the process is asked to end."""
     settings = read(path)
@@ -186,10 +202,13 @@ async def serve(path: Path) -> None:
 
 
 def read(path: Path) -> Amqtt:
-    """Read the configuration, and take over from it who is revoked."""
+    """Read the configuration, take over from it who is revoked, and end their sessions."""
     settings = msgspec.json.decode(path.read_bytes(), type=Amqtt)
     _revoked.clear()
-    _revoked.update(settings.revoked)
+    _revoked.update(settings.revoked, settings.serials)
+    for writer, known in _live.items():
+        if known & _revoked:
+            writer.transport.abort()
     return settings
 
 

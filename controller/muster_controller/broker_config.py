@@ -2,16 +2,16 @@
 
 The certificate is the identity: a device's name is the common name that the CA signed, and its client id is
 that name, whatever it asks for. So no device can be another one, or end another one's session. The patterns
-let a device touch only its own topics. A revoked device keeps its certificate until it expires; the broker
-lets it do nothing.
+let a device touch only its own topics. A revoked certificate is on a list that the broker reads during the
+handshake; a revoked name is denied every topic besides.
 """
 
 import os
 import pwd
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -50,13 +50,34 @@ class Listener:
         return anywhere.get(self.host, self.host)
 
 
+@dataclass(frozen=True)
+class Revoked:
+    """Whom the broker must turn away.
+
+    Attributes:
+        devices: May do nothing, whatever they show.
+        certificates: Device by serial (hex): the device may come back with another certificate.
+    """
+
+    devices: tuple[str, ...] = ()
+    certificates: Mapping[str, str] = field(default_factory=dict)
+
+    def since(self, before: "Revoked") -> set[str]:
+        """Return the devices whose sessions must end, now that this holds instead of ``before``."""
+        devices = set(self.devices) - set(before.devices)
+        return devices | {
+            device for serial, device in self.certificates.items() if serial not in before.certificates
+        }
+
+
 class Amqtt(msgspec.Struct, frozen=True):
-    """What the spare broker is told; everything but ``revoked`` holds until it ends.
+    """What the spare broker is told; all but ``revoked`` and ``serials`` holds until it ends.
 
     Attributes:
         bind: ``host:port``.
         authority, certificate, key: Paths.
         revoked: Devices that may do nothing.
+        serials: Certificates that may not connect.
     """
 
     bind: str
@@ -64,6 +85,7 @@ class Amqtt(msgspec.Struct, frozen=True):
     certificate: str
     key: str
     revoked: tuple[str, ...]
+    serials: tuple[str, ...]
 
 
 def find_mosquitto() -> Path | None:
@@ -92,6 +114,7 @@ def render_mosquitto(folder: Path, listener: Listener) -> str:
         f"cafile {listener.pki / 'ca.pem'}",
         f"certfile {listener.pki / 'server.pem'}",
         f"keyfile {listener.pki / 'server.key'}",
+        f"crlfile {folder / 'revoked.pem'}",
         "require_certificate true",
         "use_identity_as_username true",
         "use_username_as_clientid true",
@@ -132,7 +155,7 @@ def render_acl(revoked: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_amqtt(listener: Listener, revoked: Sequence[str]) -> str:
+def render_amqtt(listener: Listener, revoked: Revoked) -> str:
     """Return what ``broker_amqtt`` reads."""
     return msgspec.json.encode(
         Amqtt(
@@ -140,6 +163,7 @@ def render_amqtt(listener: Listener, revoked: Sequence[str]) -> str:
             authority=str(listener.pki / "ca.pem"),
             certificate=str(listener.pki / "server.pem"),
             key=str(listener.pki / "server.key"),
-            revoked=tuple(revoked),
+            revoked=revoked.devices,
+            serials=tuple(revoked.certificates),
         )
     ).decode()

@@ -119,6 +119,7 @@ class _Batch:
         self._baselines = baselines
         self._now = now
         self._windows: list[wire.Window] = []
+        self._health: dict[str, wire.Health] = {}
         self.refused: list[Refused] = []
         self.greeted: set[str] = set()
 
@@ -132,13 +133,17 @@ class _Batch:
             case wire.Report() as report:
                 stamp = running.Stamp(report.device, report.epoch, report.sequence, self._past(report.at))
                 self._run(stamp, report.models)
+                if report.health is not None:
+                    self._health[report.device] = report.health  # the last of a batch is the newest
             case wire.Event() as event:
                 events.add(self._session, msgspec.structs.replace(event, at=self._past(event.at)))
             case wire.Window() as window:
                 self._windows.append(window)
 
     def finish(self) -> None:
-        """Store the windows, all at once."""
+        """Store the windows, all at once, and how each device is."""
+        for device, health in self._health.items():
+            devices.feel(self._session, device, self._in_time(health))
         known = versions.baselines(self._session, {window.manifest for window in self._windows})
         sound = [window for window in self._windows if self._is_sound(window, known)]
         encoded = [(window.baseline, window.sketch) for window in sound if window.sketch]
@@ -162,6 +167,10 @@ class _Batch:
 
     def _greet(self, hello: wire.Hello) -> None:
         devices.greet(self._session, hello)
+        if hello.health is not None:
+            self._health.pop(hello.device, None)
+            skew = hello.health.at - self._now
+            devices.feel(self._session, hello.device, self._in_time(hello.health), skew=round(skew, 1))
         outbox = hello.outbox
         self._run(running.Stamp(hello.device, outbox.epoch, outbox.last, self._now), hello.models)
         if outbox.first > 0:
@@ -172,6 +181,9 @@ class _Batch:
     def _run(self, stamp: running.Stamp, models: Sequence[wire.ModelReport]) -> None:
         for model in models:
             running.apply(self._session, stamp, model)
+
+    def _in_time(self, health: wire.Health) -> wire.Health:
+        return msgspec.structs.replace(health, at=self._past(health.at))
 
     def _past(self, instant: float) -> float:
         return min(instant, self._now + AHEAD_SECONDS)

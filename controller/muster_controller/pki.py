@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from muster_models import keycode
 from muster_models.errors import RequestError
 from muster_models.topics import check_device
 
 CA_DAYS = 3650
 SERVER_DAYS = 365
 DEVICE_DAYS = 90
+STAND_IN = dt.timedelta(minutes=10)
 RENEW_DAYS = 30  # own certificates that end sooner are made anew at start
 BACKDATE = dt.timedelta(minutes=5)  # a device's clock may be a little behind
+LIST_BACKDATE = dt.timedelta(days=1)  # a list of tomorrow would shut everybody out when a clock is set back
 MAX_CSR_BYTES = 8192
 CONTROLLER = "muster.controller"  # the controller's own name: no device id can hold a dot
 
@@ -64,7 +67,7 @@ class Authority:
         name = _name("Muster CA")
         ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         certificate = (
-            _builder(name, name, key.public_key(), now, CA_DAYS)
+            _builder(name, name, key.public_key(), now, dt.timedelta(days=CA_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
             .add_extension(ski, critical=False)
@@ -117,12 +120,9 @@ class Authority:
         Raises:
             RequestError: Not a certificate request, its own signature is wrong, or not a P-256 key.
         """
-        request = _parse_request(csr)
-        public = request.public_key()
-        if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
-            raise RequestError("expected a certificate request for a P-256 key")
+        public = _requested_key(csr)
         certificate = (
-            self._leaf(check_device(device), public, now, DEVICE_DAYS)
+            self._leaf(check_device(device), public, now, dt.timedelta(days=DEVICE_DAYS))
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -132,6 +132,46 @@ class Authority:
             int(certificate.not_valid_after_utc.timestamp()),
         )
 
+    def issue_stand_in(self, device: str, folder: Path, now: dt.datetime) -> tuple[Path, Path]:
+        """Write a certificate in a device's name, and its key, that end within minutes; return both paths.
+
+        By it the controller takes over the session of a device that was turned away.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            self._leaf(device, key.public_key(), now, STAND_IN)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        paths = folder / "stand-in.pem", folder / "stand-in.key"
+        write_private(paths[1], _pem(key))
+        write_private(paths[0], certificate.public_bytes(serialization.Encoding.PEM))
+        return paths
+
+    def list_revoked(self, serials: Iterable[str], now: dt.datetime, *, number: int = 0) -> bytes:
+        """Return the revocation list (PEM) of certificates by serial (hex).
+
+        It ends with the CA: a list that has ended shuts every device out, and the controller, which writes a
+        new one whenever something changes, is no reason to take that risk.
+
+        Args:
+            serials: Of certificates that must not connect.
+            now: When it is made.
+            number: How many lists were made before for a broker that runs. Of two lists that were made in
+                the same second, OpenSSL goes by the older one, so each is dated a second later.
+        """
+        made = now - LIST_BACKDATE + dt.timedelta(seconds=number)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(made)
+            .next_update(self.certificate.not_valid_after_utc)
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(made)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
     def _issue_own(
         self,
         name: str,
@@ -140,7 +180,7 @@ class Authority:
         names: x509.ExtensionType | None,
     ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._leaf(name, key.public_key(), now, SERVER_DAYS).add_extension(
+        builder = self._leaf(name, key.public_key(), now, dt.timedelta(days=SERVER_DAYS)).add_extension(
             x509.ExtendedKeyUsage([usage]), critical=False
         )
         if names is not None:
@@ -150,16 +190,27 @@ class Authority:
         (self.folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def _leaf(
-        self, name: str, public: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
+        self, name: str, public: ec.EllipticCurvePublicKey, now: dt.datetime, life: dt.timedelta
     ) -> x509.CertificateBuilder:
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
-            _builder(_name(name), self.certificate.subject, public, now, days)
+            _builder(_name(name), self.certificate.subject, public, now, life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(authority, critical=False)
         )
+
+
+def request_key(csr: bytes) -> str:
+    """Return the fingerprint of the key that a certificate request proves to hold.
+
+    Raises:
+        RequestError: As ``Authority.issue_device``.
+    """
+    public = _requested_key(csr)
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return keycode.fingerprint(public.public_bytes(encoding, form))
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -173,6 +224,13 @@ def _names(path: Path) -> list[str]:
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return sorted(str(name.value) for name in names)
+
+
+def _requested_key(csr: bytes) -> ec.EllipticCurvePublicKey:
+    public = _parse_request(csr).public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
+        raise RequestError("expected a certificate request for a P-256 key")
+    return public
 
 
 def _parse_request(csr: bytes) -> x509.CertificateSigningRequest:
@@ -193,7 +251,7 @@ def _builder(
     issuer: x509.Name,
     public: ec.EllipticCurvePublicKey,
     now: dt.datetime,
-    days: int,
+    life: dt.timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -202,7 +260,7 @@ def _builder(
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + dt.timedelta(days=days))
+        .not_valid_after(now + life)
     )
 
 

@@ -13,9 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from muster_controller.api.device_side import make_device_app
-from muster_controller.pki import CONTROLLER, Authority
-from muster_controller.service import devices
+from muster_controller.pki import CONTROLLER, Authority, request_key
+from muster_controller.service import admission, devices, history
 from muster_controller.serving import DeviceTls, bind, make_server
+from muster_controller.store.views.history import AuditFilter
+from muster_models.errors import NotFoundError
+from muster_models.keycode import code_of
 from support.controller import issue_device, request_certificate
 from support.office import OPERATOR, Office, open_office, serving
 from support.wall import wall_clock
@@ -44,16 +47,28 @@ class Side:
             self.office.context, OPERATOR, device=device, labels={"site": "berlin"}
         ).token
 
-    def enrol(self, device: str = "berlin-1") -> dict[str, Any]:
+    def enrol(self, device: str = "berlin-1", token: str = "") -> dict[str, Any]:
         """Enrol a device and keep its certificate and key in ``folder``."""
         key, csr = request_certificate("whoever")
         with self.client() as client:
-            answer = client.post("/enrol", json={"token": self.token(device), "csr": csr.decode()})
+            answer = client.post("/enrol", json={"token": token or self.token(device), "csr": csr.decode()})
         assert answer.status_code == 200, answer.text
         given: dict[str, Any] = answer.json()
-        (self.folder / f"{device}.pem").write_text(given["certificate"])
-        (self.folder / f"{device}.key").write_bytes(pem_of(key))
+        self.keep(device, given["certificate"], key)
         return given
+
+    def keep(self, device: str, certificate: str, key: Any) -> None:
+        (self.folder / f"{device}.pem").write_text(certificate)
+        (self.folder / f"{device}.key").write_bytes(pem_of(key))
+
+    def reads(self, identity: str) -> int:
+        """Return what the repository answers to a certificate."""
+        with self.client(identity) as client:
+            return client.get("/repository/metadata/timestamp.json").status_code
+
+    def ask(self, csr: bytes, device: str = "press-1") -> httpx.Response:
+        with self.client() as client:
+            return client.post("/enrol/ask", json={"device": device, "csr": csr.decode()})
 
 
 def pem_of(key: Any) -> bytes:
@@ -249,6 +264,133 @@ def test_a_device_renews_its_certificate_and_keeps_its_name(side: Side) -> None:
     assert renewed.serial_number != first.serial_number
     detail = devices.show_device(side.office.context, "berlin-1")
     assert detail.certificate_serial == f"{renewed.serial_number:x}"
+
+
+def test_a_renewal_overlaps_both_certificates_are_good(side: Side) -> None:
+    side.enrol()
+    key, csr = request_certificate()
+    with side.client("berlin-1") as client:
+        renewed = client.post("/renew", json={"csr": csr.decode()}).json()
+    side.keep("renewed", renewed["certificate"], key)
+
+    assert (side.reads("berlin-1"), side.reads("renewed")) == (200, 200)
+
+
+def test_a_device_that_is_enrolled_again_is_known_by_its_new_certificate_alone(side: Side) -> None:
+    side.enrol()
+    for kind in ("pem", "key"):
+        (side.folder / f"berlin-1.{kind}").rename(side.folder / f"lost.{kind}")
+
+    token = devices.issue_token(side.office.context, OPERATOR, device="berlin-1", labels={}, again=True).token
+    between = side.reads("lost")
+    side.enrol(token=token)
+    with side.client("lost") as client:
+        renewal = client.post("/renew", json={"csr": request_certificate()[1].decode()})
+
+    assert (between, side.reads("lost"), renewal.status_code, side.reads("berlin-1")) == (403, 403, 403, 200)
+    assert devices.show_device(side.office.context, "berlin-1").device.labels == {"site": "berlin"}
+
+
+def test_one_token_enrols_several_machines_and_each_use_is_on_record(side: Side) -> None:
+    made = admission.issue_bulk_token(
+        side.office.context, OPERATOR, prefix="press-", count=3, labels={"line": "3"}
+    )
+
+    numbered = [side.enrol(f"m{number}", made.token)["device"] for number in (1, 2)]
+    _, csr = request_certificate()
+    body = {"token": made.token, "csr": csr.decode(), "device": "press-hall"}
+    with side.client() as client:
+        answers = [client.post("/enrol", json=body) for _ in range(2)]
+        beyond = client.post("/enrol", json={"token": made.token, "csr": request_certificate()[1].decode()})
+
+    assert (numbered, side.reads("m1")) == (["press-1", "press-2"], 200)
+    assert [answer.json()["device"] for answer in answers] == ["press-hall"] * 2
+    assert answers[0].json()["certificate"] == answers[1].json()["certificate"]
+    assert (beyond.status_code, beyond.json()["error"]["reason"]) == (403, "replayed")
+    entries = history.list_audit(side.office.context, AuditFilter()).items
+    enrolled = [entry for entry in entries if entry.action == "device.enrol"]
+    assert [entry.subject for entry in enrolled] == ["press-hall", "press-2", "press-1"]
+    assert len({entry.detail["by"] for entry in enrolled}) == 1
+    assert devices.show_device(side.office.context, "press-1").device.labels == {"line": "3"}
+
+
+def test_nobody_may_ask_unless_the_controller_is_set_to_let_them(side: Side) -> None:
+    answer = side.ask(request_certificate()[1])
+
+    assert answer.status_code == 403
+    assert "enrol_on_request" in answer.json()["error"]["message"]
+
+
+@pytest.fixture
+def open_side(tmp_path: Path) -> Iterator[Side]:
+    """A controller that lets machines ask."""
+    office = open_office(tmp_path / "open", clock=wall_clock(), enrol_on_request=True)
+    office.install()
+    listener = bind(HOST, 0, setting="device_port")
+    server = make_server(make_device_app(office.context), DeviceTls(office.context.folder.pki))
+    home = tmp_path / "devices"
+    home.mkdir()
+    with contextlib.closing(listener), serving(server, listener):
+        yield Side(office, listener.getsockname()[1], home)
+    office.opened.close()
+
+
+def test_a_machine_that_asks_is_let_in_by_the_code_of_its_key(open_side: Side) -> None:
+    key, csr = request_certificate()
+    context = open_side.office.context
+    first, second = open_side.ask(csr).json(), open_side.ask(csr).json()
+    (waiting,) = admission.list_waiting(context).requests
+
+    admission.accept(context, OPERATOR, first["code"].lower(), labels={"line": "3"}, reason="new press")
+    given, again = open_side.ask(csr).json(), open_side.ask(csr).json()
+    open_side.keep("press-1", given["enrolment"]["certificate"], key)
+
+    assert (first["state"], first["enrolment"], second) == ("pending", None, first)
+    assert (waiting.code, waiting.device, waiting.address) == (first["code"], "press-1", HOST)
+    assert first["code"] == code_of(request_key(csr))
+    assert (given["state"], given["enrolment"]["device"], again) == ("enrolled", "press-1", given)
+    assert open_side.reads("press-1") == 200
+    assert devices.show_device(context, "press-1").device.labels == {"line": "3"}
+    done = [(entry.action, entry.reason) for entry in history.list_audit(context, AuditFilter()).items]
+    assert done[:2] == [("device.enrol", ""), ("device.accept", "new press")]
+
+
+def test_a_machine_that_is_refused_stays_refused(open_side: Side) -> None:
+    _, csr = request_certificate()
+    code = open_side.ask(csr).json()["code"]
+    admission.refuse(open_side.office.context, OPERATOR, code)
+
+    assert [open_side.ask(csr).json()["state"] for _ in range(2)] == ["refused"] * 2
+    with pytest.raises(NotFoundError):
+        devices.show_device(open_side.office.context, "press-1")
+
+
+def test_an_id_that_was_enrolled_while_a_machine_waited_is_not_given_twice(open_side: Side) -> None:
+    _, csr = request_certificate()
+    code = open_side.ask(csr).json()["code"]
+    token = open_side.token("press-1")
+    admission.accept(open_side.office.context, OPERATOR, code, labels={})
+    open_side.enrol("press-1", token)
+
+    answer = open_side.ask(csr)
+
+    assert (answer.status_code, open_side.reads("press-1")) == (409, 200)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [({"device": "../evil"}, 422), ({"csr": "nothing"}, 400), ({"csr": None}, 422), ({"more": 1}, 422)],
+    ids=["id", "request", "no request", "more"],
+)
+def test_a_bad_question_is_refused_and_nobody_waits(
+    open_side: Side, change: dict[str, object], status: int
+) -> None:
+    body = {"device": "press-1", "csr": request_certificate()[1].decode(), **change}
+    with open_side.client() as client:
+        answer = client.post("/enrol/ask", json=body)
+
+    assert answer.status_code == status
+    assert admission.list_waiting(open_side.office.context).requests == ()
 
 
 def test_renewing_needs_a_certificate(side: Side) -> None:

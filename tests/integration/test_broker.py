@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from muster_controller.broker import AMQTT_WARNING, Broker
-from muster_controller.broker_config import Listener, find_mosquitto
+from muster_controller.broker_config import Listener, Revoked, find_mosquitto
 from muster_controller.link import Address, Link
 from muster_controller.pki import CONTROLLER, Authority
 from muster_models import topics
@@ -39,13 +41,20 @@ class Site:
     broker: Broker
     port: int
 
-    def device(self, name: str, client_id: str | None = None) -> Stranger:
+    def device(self, name: str, client_id: str | None = None, folder: Path | None = None) -> Stranger:
         level = 5 if self.broker.kind == "mosquitto" else 4
-        return Stranger(self.port, identity(self.folder, name), client_id or name, level=level)
+        return Stranger(self.port, identity(folder or self.folder, name), client_id or name, level=level)
+
+    def serial(self, name: str) -> str:
+        return serial_at(self.folder / f"{name}.pem")
 
     def controller(self) -> Stranger:
         level = 5 if self.broker.kind == "mosquitto" else 4
         return Stranger(self.port, identity(self.authority.folder, CONTROLLER), CONTROLLER, level=level)
+
+
+def serial_at(path: Path) -> str:
+    return f"{x509.load_pem_x509_certificate(path.read_bytes()).serial_number:x}"
 
 
 @contextmanager
@@ -227,23 +236,137 @@ def test_a_revoked_device_neither_sends_nor_hears_though_it_was_connected(shared
     revoked.send(topics.up("berlin-1", "hello"), b"before")
     assert controller.next()[1] == b"before"
 
-    shared.broker.refuse(["berlin-1"])
-    shared.broker.refuse(["berlin-1"])
+    gone = Revoked(("berlin-1",), {shared.serial("berlin-1"): "berlin-1"})
+    shared.broker.refuse(gone)
+    shared.broker.refuse(gone)
 
-    def is_silenced() -> bool:
-        revoked.send(topics.up("berlin-1", "hello"), b"probe")
-        other.send(topics.up("oslo-1", "hello"), b"mark")
-        heard: list[bytes] = []
-        while not heard or heard[-1] != b"mark":
-            heard.append(controller.next()[1])
-        return b"probe" not in heard
-
-    assert until(is_silenced) is True
-    controller.send(topics.down("berlin-1", "desired"), b"secret")
-    assert is_silenced() is True
-    assert revoked.messages.empty() is True
+    assert revoked.lost.wait(SECONDS) is True
+    assert shared.device("berlin-1").connect() is False
+    other.send(topics.up("oslo-1", "hello"), b"mark")
+    assert controller.next()[1] == b"mark"
+    assert other.lost.is_set() is False
     for client in (controller, revoked, other):
         client.close()
+
+
+def test_a_name_that_is_revoked_is_denied_with_any_certificate(shared: Site) -> None:
+    """The second wall, for certificates that nobody has on record."""
+    controller = shared.controller()
+    assert controller.connect() is True
+    controller.subscribe(topics.up_filter())
+    shared.broker.refuse(Revoked(("berlin-1",)))
+
+    def is_silenced() -> bool:
+        revoked, other = shared.device("berlin-1"), shared.device("oslo-1")
+        assert other.connect() is True
+        if revoked.connect():
+            revoked.subscribe(topics.down("berlin-1", "desired"))
+            revoked.send(topics.up("berlin-1", "hello"), b"probe")
+            controller.send(topics.down("berlin-1", "desired"), b"secret")
+            revoked.send("nothing")
+        other.send(topics.up("oslo-1", "hello"), b"mark")
+        heard = [controller.next()[1]]
+        while heard[-1] != b"mark":
+            heard.append(controller.next()[1])
+        silent = b"probe" not in heard and revoked.messages.empty()
+        revoked.close()
+        other.close()
+        return silent
+
+    assert until(is_silenced) is True
+    controller.close()
+
+
+def test_a_device_that_is_enrolled_again_is_let_in_by_its_new_certificate_alone(
+    shared: Site, tmp_path: Path
+) -> None:
+    """Lists that follow each other within a second must all count, also that of the last."""
+    old = shared.device("berlin-1")
+    assert old.connect() is True
+    first = shared.serial("berlin-1")
+    issue_device(shared.authority, "berlin-1", tmp_path / "second")
+    issue_device(shared.authority, "berlin-1", tmp_path / "third")
+    second = serial_at(tmp_path / "second/berlin-1.pem")
+
+    shared.broker.refuse(Revoked((), {first: "berlin-1"}))
+    shared.broker.refuse(Revoked((), {first: "berlin-1", second: "berlin-1"}))
+    shared.broker.refuse(Revoked((), {first: "berlin-1", second: "berlin-1"}))
+
+    assert old.lost.wait(SECONDS) is True
+    accepted = [
+        shared.device("berlin-1", folder=folder).connect() for folder in (shared.folder, tmp_path / "second")
+    ]
+    new = shared.device("berlin-1", folder=tmp_path / "third")
+    assert (accepted, new.connect()) == ([False, False], True)
+    new.send(topics.up("berlin-1", "hello"), b"back")
+    for client in (old, new):
+        client.close()
+
+
+def test_a_session_that_could_not_be_ended_is_ended_by_the_next_call(
+    mosquitto: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim = mosquitto.device("berlin-1")
+    assert victim.connect() is True
+    gone = Revoked((), {mosquitto.serial("berlin-1"): "berlin-1"})
+    listener = mosquitto.broker._listener
+
+    mosquitto.broker._listener = Listener("127.0.0.1", free_port(), listener.pki)
+    mosquitto.broker.refuse(gone)
+    assert (victim.lost.is_set(), "may still stand" in caplog.text) == (False, True)
+    mosquitto.broker._listener = listener
+    mosquitto.broker.refuse(gone)
+
+    assert victim.lost.wait(SECONDS) is True
+    assert list((mosquitto.folder / "broker").glob("tmp*")) == []
+    victim.close()
+
+
+def greet(shared: Site, context: ssl.SSLContext, ticket: ssl.SSLSession | None) -> ssl.SSLSession | None:
+    """Begin a session as berlin-1, with a TLS session of before if there is one; None when it is refused."""
+    connect = b"\x10\x14\0\4MQTT\4\2\0\x3c\0\x08berlin-1"
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", shared.port), SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1", session=ticket) as secure,
+        ):
+            secure.sendall(connect)
+            accepted = secure.recv(4) == b"\x20\2\0\0"
+            assert not accepted or secure.session_reused == (ticket is not None)
+            return secure.session if accepted else None
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_a_tls_session_of_before_does_not_open_the_door_again(shared: Site, version: ssl.TLSVersion) -> None:
+    """A resumed handshake shows no certificate, so the list must hold for it too."""
+    context = identity(shared.folder, "berlin-1")
+    context.minimum_version = context.maximum_version = version
+    ticket = greet(shared, context, None)
+    resumed = greet(shared, context, ticket)
+
+    shared.broker.refuse(Revoked((), {shared.serial("berlin-1"): "berlin-1"}))
+
+    assert (ticket is None, resumed is None) == (False, False)
+    assert until(lambda: greet(shared, context, None) is None) is True
+    assert greet(shared, context, ticket) is None
+
+
+def test_a_list_of_revoked_certificates_is_there_from_the_start(tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    for device in ("berlin-1", "oslo-1"):
+        issue_device(authority, device, tmp_path)
+    port = free_port()
+    broker = Broker(tmp_path / "broker", Listener("127.0.0.1", port, authority.folder))
+    broker.start(Revoked((), {serial_at(tmp_path / "berlin-1.pem"): "berlin-1"}))
+    running = Site(tmp_path, authority, broker, port)
+
+    refused, accepted = running.device("berlin-1"), running.device("oslo-1")
+
+    assert (refused.connect(), accepted.connect()) == (False, True)
+    accepted.close()
+    broker.stop()
 
 
 @pytest.mark.parametrize("kind", KINDS)

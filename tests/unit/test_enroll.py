@@ -345,3 +345,42 @@ def test_a_damaged_identity_is_one_error(
 
     with pytest.raises(StorageError, match="no usable identity"):
         identity.tls_context(folder)
+
+
+def bulk_token(authority: Authority) -> str:
+    return f"msb1.press-.{SECRET}.{authority.fingerprint}"
+
+
+def test_a_token_for_several_devices_gives_the_id_that_the_controller_chose(
+    side: device_side.DeviceSide, folder: Folder
+) -> None:
+    token = parse_token(bulk_token(side.authority))
+    settings = enrol(side.url, token, folder)
+
+    assert (token.device, token.is_bulk, settings.device) == ("press-", True, "press-1")
+
+
+def test_a_machine_may_ask_for_an_id_that_the_token_admits(
+    side: device_side.DeviceSide, folder: Folder
+) -> None:
+    token = parse_token(bulk_token(side.authority))
+
+    with pytest.raises(InvalidInputError, match="the token is for press-"):
+        enrol(side.url, token, folder, device="oven-1")
+    with pytest.raises(TrustError, match="expected to become press-9, got 'press-1'"):
+        enrol(side.url, token, folder, device="press-9")
+    assert enrol(side.url, token, folder, device="press-1").device == "press-1"
+
+
+@pytest.mark.parametrize("given", ["oven-1", "press-/../x", "press-#"])
+def test_an_id_that_the_token_does_not_admit_is_not_taken_on(
+    side: device_side.DeviceSide, folder: Folder, given: str
+) -> None:
+    side.handlers["/enrol"] = lambda body, _: (
+        200,
+        json.dumps(answer(side.authority, body, device=given)).encode(),
+    )
+
+    with pytest.raises(MusterError):
+        enrol(side.url, parse_token(bulk_token(side.authority)), folder)
+    assert folder.settings.exists() is False

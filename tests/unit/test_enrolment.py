@@ -6,7 +6,7 @@ import pytest
 from sqlmodel import select
 
 from muster_controller.pki import Issued
-from muster_controller.store import devices, enrolment
+from muster_controller.store import certificates, devices, enrolment
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.tables import EnrolmentToken
 from muster_models.errors import ConflictError, ForbiddenError, MessageError, NotFoundError, Reason
@@ -22,16 +22,23 @@ def ground(tmp_path: Path) -> Ground:
     return lay_ground(tmp_path)
 
 
-def make_token(ground: Ground, device: str = "berlin-1", now: float = NOW) -> str:
+def make_token(ground: Ground, device: str = "berlin-1", now: float = NOW, *, again: bool = False) -> str:
     with Unit(ground.engine) as session:
-        return enrolment.create_token(session, device, labels={"site": "berlin"}, authority=PIN, now=now)
+        return enrolment.create_token(
+            session, device, labels={"site": "berlin"}, authority=PIN, now=now, again=again
+        )
 
 
-def consume(ground: Ground, token: str, now: float = NOW) -> enrolment.Permit:
+def consume(ground: Ground, token: str, now: float = NOW, issued: Issued = FIRST) -> enrolment.Permit:
     with Unit(ground.engine) as session:
         permit = enrolment.consume_token(session, token, now)
-        enrolment.enrol(session, permit, FIRST, now)
+        enrolment.enrol(session, permit, issued, now)
         return permit
+
+
+def good_serials(ground: Ground, device: str = "berlin-1") -> set[str]:
+    with Reading(ground.engine) as session:
+        return {serial for serial in ("a1", "b2", "c3") if enrolment.may_connect(session, device, serial)}
 
 
 def test_a_token_names_its_device_and_pins_the_authority(ground: Ground) -> None:
@@ -129,10 +136,58 @@ def test_a_token_is_made_only_for_a_legal_device_id(ground: Ground) -> None:
 def test_a_broken_device_is_replaced_and_keeps_its_name(ground: Ground) -> None:
     consume(ground, make_token(ground))
 
-    consume(ground, make_token(ground))
+    token = make_token(ground, again=True)
+    waiting = good_serials(ground)
+    consume(ground, token, issued=SECOND)
 
+    assert (waiting, good_serials(ground)) == (set(), {"b2"})
     with Reading(ground.engine) as session:
         assert enrolment.is_active(session, "berlin-1") is True
+        assert certificates.revoked(session, NOW) == {"a1": "berlin-1"}
+
+
+def test_an_enrolled_device_gets_no_token_by_accident(ground: Ground) -> None:
+    consume(ground, make_token(ground))
+
+    with pytest.raises(ConflictError, match="--again"):
+        make_token(ground)
+    with pytest.raises(NotFoundError, match="without --again"):
+        make_token(ground, "oslo-1", again=True)
+    assert good_serials(ground) == {"a1"}
+
+
+def test_a_token_of_a_device_that_was_enrolled_by_other_means_admits_nobody(ground: Ground) -> None:
+    token = make_token(ground)
+    with Unit(ground.engine) as session:
+        enrolment.enrol(session, enrolment.Permit("berlin-1", {}), SECOND, NOW)
+
+    with pytest.raises(ForbiddenError, match="by other means"):
+        consume(ground, token)
+    assert good_serials(ground) == {"b2"}
+
+
+def test_a_renewal_overlaps_with_the_certificate_before_it(ground: Ground) -> None:
+    consume(ground, make_token(ground))
+
+    with Unit(ground.engine) as session:
+        enrolment.renew(session, "berlin-1", SECOND)
+
+    assert good_serials(ground) == {"a1", "b2"}
+    assert good_serials(ground, "oslo-1") == set()
+
+
+def test_a_revoked_certificate_is_listed_until_it_ends_by_itself(ground: Ground) -> None:
+    consume(ground, make_token(ground))
+    with Unit(ground.engine) as session:
+        enrolment.renew(session, "berlin-1", SECOND)
+        enrolment.revoke(session, "berlin-1", NOW)
+
+    with Reading(ground.engine) as session:
+        listed = [
+            sorted(certificates.revoked(session, when)) for when in (NOW, FIRST.expires, SECOND.expires)
+        ]
+
+    assert listed == [["a1", "b2"], ["b2"], []]
 
 
 def test_the_name_of_a_revoked_device_is_not_given_again(ground: Ground) -> None:
@@ -147,7 +202,7 @@ def test_the_name_of_a_revoked_device_is_not_given_again(ground: Ground) -> None
 
 def test_a_revoked_device_is_refused_everywhere(ground: Ground) -> None:
     consume(ground, make_token(ground))
-    token = make_token(ground)
+    token = make_token(ground, again=True)
     with Unit(ground.engine) as session:
         enrolment.revoke(session, "berlin-1", NOW)
 

@@ -1,6 +1,7 @@
 """The internal authority: who gets which name, and what a certificate may be used for."""
 
 import datetime as dt
+import hashlib
 import stat
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from muster_controller.pki import CA_DAYS, CONTROLLER, DEVICE_DAYS, MAX_CSR_BYTES, SERVER_DAYS, Authority
+from muster_controller.pki import (
+    CA_DAYS,
+    CONTROLLER,
+    DEVICE_DAYS,
+    MAX_CSR_BYTES,
+    SERVER_DAYS,
+    STAND_IN,
+    Authority,
+    request_key,
+)
 from muster_models.errors import MessageError, RequestError
 from support.controller import request_certificate
 
@@ -154,3 +164,49 @@ def test_own_certificates_stay_until_they_end_soon_or_the_names_change(authority
     assert kept == first
     assert (renamed[0] == first[0], renamed[1] == first[1]) == (False, True)
     assert set(renewed).isdisjoint(first)
+
+
+def test_a_list_of_revoked_certificates_is_signed_and_outlives_every_certificate(
+    authority: Authority,
+) -> None:
+    """A list that has ended would shut every device out."""
+    listed = x509.load_pem_x509_crl(authority.list_revoked(["a1", "ff00"], NOW))
+    public = authority.certificate.public_key()
+
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    assert listed.is_signature_valid(public) is True
+    assert listed.issuer == authority.certificate.subject
+    assert [entry.serial_number for entry in listed] == [0xA1, 0xFF00]
+    assert listed.next_update_utc == authority.certificate.not_valid_after_utc
+
+
+def test_of_two_lists_the_later_one_has_the_later_date(authority: Authority) -> None:
+    dates = [
+        x509.load_pem_x509_crl(authority.list_revoked([], NOW, number=number)).last_update_utc
+        for number in range(3)
+    ]
+
+    assert dates == sorted(set(dates))
+    assert dates[-1] < NOW
+
+
+def test_a_stand_in_has_the_devices_name_for_some_minutes(authority: Authority, tmp_path: Path) -> None:
+    path, key = authority.issue_stand_in("berlin-1", tmp_path, NOW)
+    certificate = read(path)
+
+    assert name_of(certificate) == ["berlin-1"]
+    assert usage_of(certificate) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert certificate.not_valid_after_utc == NOW + STAND_IN
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_a_request_is_known_by_its_key_and_not_by_its_name() -> None:
+    key, csr = request_certificate("one")
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+    assert request_key(csr) == hashlib.sha256(public).hexdigest()
+    assert request_key(request_certificate("one")[1]) != request_key(csr)
+    with pytest.raises(RequestError):
+        request_key(b"nothing")

@@ -159,7 +159,7 @@ def test_a_token_for_an_illegal_id_or_an_endless_time_is_refused(office: Office)
 
 def test_revoking_ends_tokens_that_nobody_used(office: Office) -> None:
     office.enrol("berlin-1")
-    made = devices.issue_token(office.context, OPERATOR, device="berlin-1", labels={})
+    made = devices.issue_token(office.context, OPERATOR, device="berlin-1", labels={}, again=True)
 
     devices.revoke(office.context, OPERATOR, "berlin-1")
 

@@ -2,7 +2,17 @@
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
-from muster_controller.api import devices, drift, errors, history, repository, rollouts, status, versions
+from muster_controller.api import (
+    admission,
+    devices,
+    drift,
+    errors,
+    history,
+    repository,
+    rollouts,
+    status,
+    versions,
+)
 from muster_controller.api.auth import require_operator
 from muster_controller.api.limits import MAX_BODY_BYTES, BodyLimit
 from muster_controller.service.context import Context
@@ -11,7 +21,7 @@ from muster_models.errors import NotFoundError
 
 PREFIX = "/api/v1"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-ROOMS = (status, devices, versions, drift, repository, rollouts, history)
+ROOMS = (status, devices, admission, versions, drift, repository, rollouts, history)
 
 
 def make_api(context: Context, token: str) -> FastAPI:

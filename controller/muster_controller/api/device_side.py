@@ -16,7 +16,7 @@ from muster_controller.api.parts import Here
 from muster_controller.api.peer import Peer
 from muster_controller.service import enrolment
 from muster_controller.service.context import Context
-from muster_controller.service.enrolment import Enrolment, Renewal
+from muster_controller.service.enrolment import Answer, Enrolment, Renewal
 from muster_models.errors import ForbiddenError, NotFoundError, Reason
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -27,10 +27,19 @@ _NEVER: Final = {"Cache-Control": "no-cache"}
 
 
 class EnrolBody(BaseModel):
-    """A one-time token and a certificate request in PEM."""
+    """A token and a certificate request in PEM; an id, where the token leaves a choice."""
 
     model_config = ConfigDict(extra="forbid")
     token: str = Field(max_length=400)
+    csr: str = Field(max_length=8192)
+    device: str | None = Field(default=None, max_length=80)
+
+
+class AskBody(BaseModel):
+    """The id that a machine without a token asks for, and a certificate request in PEM."""
+
+    model_config = ConfigDict(extra="forbid")
+    device: str = Field(max_length=80)
     csr: str = Field(max_length=8192)
 
 
@@ -45,13 +54,16 @@ def require_device(request: Request, context: Here) -> str:
     """Return the id of the device whose certificate the connection carries.
 
     Raises:
-        ForbiddenError: There is no certificate, or its device is not enrolled or was revoked.
+        ForbiddenError: There is no certificate, it was revoked, or its device is not enrolled or was revoked.
     """
     peer = getattr(request.state, "peer", None)
     if not isinstance(peer, Peer):
         raise ForbiddenError("show the certificate of an enrolled device", Reason.UNSIGNED)
-    if not enrolment.may_connect(context, peer.name):
-        raise ForbiddenError(f"{peer.name[:80]!r} is not enrolled, or was revoked", Reason.WRONG_DEVICE)
+    if not enrolment.may_connect(context, peer.name, peer.serial):
+        raise ForbiddenError(
+            f"{peer.name[:80]!r} is not enrolled or was revoked, or this certificate of it was",
+            Reason.WRONG_DEVICE,
+        )
     return peer.name
 
 
@@ -66,6 +78,7 @@ def make_device_app(context: Context) -> FastAPI:
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, streamed="\0")
     app.get("/ca.pem")(ca)
     app.post("/enrol")(enrol)
+    app.post("/enrol/ask")(ask)
     app.post("/renew")(renew)
     app.get("/repository/metadata/{name}")(metadata)
     app.get("/repository/blobs/{sha256}")(blob)
@@ -78,8 +91,15 @@ def ca(context: Here) -> Response:
 
 
 def enrol(body: EnrolBody, request: Request, context: Here) -> Enrolment:
-    """Exchange a one-time token and a certificate request for a certificate."""
-    return enrolment.enrol(context, body.token, body.csr, host=request.url.hostname or "")
+    """Exchange a token and a certificate request for a certificate."""
+    host = request.url.hostname or ""
+    return enrolment.enrol(context, body.token, body.csr, host=host, device=body.device)
+
+
+def ask(body: AskBody, request: Request, context: Here) -> Answer:
+    """Ask to be let in without a token, and ask again what became of it."""
+    address = "" if request.client is None else request.client.host
+    return enrolment.ask(context, body.device, body.csr, host=request.url.hostname or "", address=address)
 
 
 def renew(body: RenewBody, device: Device, context: Here) -> Renewal:

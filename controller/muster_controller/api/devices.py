@@ -23,6 +23,7 @@ class TokenBody(Body):
     device: str
     labels: dict[str, str] = Field(default_factory=dict)
     lifetime_seconds: float = TOKEN_SECONDS
+    again: bool = False
 
 
 class LabelsBody(ReasonBody):
@@ -58,7 +59,12 @@ def show_cohort(context: Here, where: str = "all") -> Cohort:
 def issue_token(context: Here, actor: Actor, body: TokenBody) -> TokenView:
     """Make a one-time enrolment token; its text is shown this once."""
     return devices.issue_token(
-        context, actor, device=body.device, labels=body.labels, lifetime=body.lifetime_seconds
+        context,
+        actor,
+        device=body.device,
+        labels=body.labels,
+        lifetime=body.lifetime_seconds,
+        again=body.again,
     )
 
 

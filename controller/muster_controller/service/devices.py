@@ -113,17 +113,21 @@ def issue_token(
     device: str,
     labels: Mapping[str, str],
     lifetime: float = enrolment.TOKEN_SECONDS,
+    again: bool = False,
 ) -> TokenView:
     """Make a one-time token with which a machine enrols as ``device``; ``lifetime`` is in seconds.
+
+    With ``again``, the device is enrolled and lost its identity; its certificates are refused from now on.
 
     Raises:
         MessageError: Not a legal device id.
         RequestError: A label or the lifetime is not of the expected form.
+        ConflictError: The device is enrolled already, or was revoked.
+        NotFoundError: ``again``, and no such device.
     """
     check_device(device)
     check_labels(labels)
-    if not 0 < lifetime <= MAX_TOKEN_SECONDS:
-        raise RequestError(f"a token lives up to {MAX_TOKEN_SECONDS:.0f} seconds, got {lifetime:g}")
+    check_lifetime(lifetime)
     now = context.clock()
     with context.unit() as session:
         token = enrolment.create_token(
@@ -133,8 +137,12 @@ def issue_token(
             authority=context.authority.fingerprint,
             now=now,
             lifetime=lifetime,
+            again=again,
         )
-        record(session, Deed(actor, "device.token", device, detail={"labels": dict(labels)}), now)
+        detail = {"labels": dict(labels), "again": again}
+        record(session, Deed(actor, "device.token", device, detail=detail), now)
+    if again:
+        context.wake()
     return TokenView(device, token, dt.datetime.fromtimestamp(now + lifetime, dt.UTC))
 
 
@@ -168,6 +176,16 @@ def set_labels(
         record(session, Deed(actor, "device.label", device, reason, {"labels": dict(labels)}), now)
     context.wake()
     return show_device(context, device)
+
+
+def check_lifetime(lifetime: float) -> None:
+    """Refuse a lifetime of a token (seconds) that is no time, or too long.
+
+    Raises:
+        RequestError: It is.
+    """
+    if not 0 < lifetime <= MAX_TOKEN_SECONDS:
+        raise RequestError(f"a token lives up to {MAX_TOKEN_SECONDS:.0f} seconds, got {lifetime:g}")
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

@@ -88,7 +88,7 @@ def admit(session: Session, token: str, *, key: str, wanted: str | None, now: fl
         return Admission(Permit(before.device, dict(row.labels)), short(row.digest), before.certificate)
     if row.used >= row.count:
         raise ForbiddenError(f"the token admitted all its {row.count} devices", Reason.REPLAYED)
-    taken = _taken(session, row.prefix)
+    taken = _taken(session, row.prefix, now)
     device = _number(row, taken) if wanted is None else _check_wanted(row, wanted, taken)
     return Admission(Permit(device, dict(row.labels)), short(row.digest))
 
@@ -121,12 +121,18 @@ def _find(session: Session, token: str, now: float) -> BulkToken:
     return row
 
 
-def _taken(session: Session, prefix: str) -> set[str]:
+def _taken(session: Session, prefix: str, now: float) -> set[str]:
     """Return every id with a prefix that is, or was promised to be, a device's."""
-    taken: set[str] = set()
-    for column in (Device.id, EnrolmentToken.device, EnrolmentRequest.device):
-        taken.update(session.exec(select(column).where(col(column).startswith(prefix, autoescape=True))))
-    return taken
+    live = milliseconds(now)
+    queries = (
+        select(Device.id).where(col(Device.id).startswith(prefix, autoescape=True)),
+        select(EnrolmentToken.device).where(col(EnrolmentToken.expires_at) > live),
+        # Whoever merely asks for an id does not take it from those who may have it.
+        select(EnrolmentRequest.device).where(
+            EnrolmentRequest.state == "accepted", col(EnrolmentRequest.expires_at) > live
+        ),
+    )
+    return {device for query in queries for device in session.exec(query)}
 
 
 def _number(row: BulkToken, taken: set[str]) -> str:

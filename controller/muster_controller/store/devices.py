@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import Device
 from muster_models.errors import NotFoundError
-from muster_models.wire import Hello
+from muster_models.wire import Health, Hello
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,19 @@ def greet(session: Session, hello: Hello) -> None:
     row.outbox_merged = hello.outbox.merged
     row.outbox_dropped = hello.outbox.dropped
     row.desired_held = hello.desired
+    session.add(row)
+
+
+def feel(session: Session, device: str, health: Health, *, skew: float | None = None) -> None:
+    """Remember how an enrolled device says that it is.
+
+    Args:
+        skew: Seconds by which its clock is ahead of ours; None keeps what is known, because reports may have
+            waited.
+    """
+    row = session.get_one(Device, device)
+    known = (row.health or {}).get("skew_seconds")
+    row.health = {**msgspec.structs.asdict(health), "skew_seconds": known if skew is None else skew}
     session.add(row)
 
 

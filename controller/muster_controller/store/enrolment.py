@@ -140,6 +140,11 @@ def revoke(session: Session, device: str, now: float) -> None:
     certificates.revoke_all(session, device, now)
 
 
+def is_free(session: Session, device: str) -> bool:
+    """Tell whether an id was never a device's."""
+    return session.get(Device, device) is None
+
+
 def is_active(session: Session, device: str) -> bool:
     """Tell whether a device is enrolled and not revoked."""
     row = session.get(Device, device)

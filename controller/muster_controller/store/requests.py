@@ -6,6 +6,7 @@ Anybody who reaches the device side may ask, so asking costs little, and tells n
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, delete, func, select
 
 from muster_controller.store.instants import milliseconds
@@ -143,5 +144,5 @@ def _check_place(session: Session, asking: Asking, now: float) -> None:
         raise ConflictError("another machine waits with the code of this key; make another key")
 
 
-def _count(session: Session, *terms: object) -> int:
+def _count(session: Session, *terms: ColumnElement[bool] | bool) -> int:
     return session.exec(select(func.count()).select_from(EnrolmentRequest).where(*terms)).one()

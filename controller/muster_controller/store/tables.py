@@ -30,6 +30,10 @@ class Device(SQLModel, table=True):
     outbox_merged: int = 0
     outbox_dropped: int = 0
     desired_held: int = 0  # newest desired sequence the device says it holds
+    # Fields of wire.Health, and skew_seconds: the device's clock less ours, when a hello came.
+    health: dict[str, float | None] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
 
 
 class EnrolmentToken(SQLModel, table=True):

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from muster_controller.api.auth import OPERATOR
 from muster_controller.api.errors import status_of
-from muster_controller.service import devices, rollouts, versions
+from muster_controller.service import admission, devices, rollouts, versions
 from muster_controller.service.context import Context
 from muster_controller.web.plan_form import PlanForm, read_form
 from muster_controller.web.session import COOKIE, LIFETIME_SECONDS
@@ -72,6 +72,9 @@ class Actions:
         self.router = APIRouter(dependencies=[Depends(renderer.require_session), Depends(self._require_form)])
         for path, action in (
             ("/devices/{device}/revoke", self.revoke),
+            ("/admission/requests/{code}/accept", self.accept),
+            ("/admission/requests/{code}/refuse", self.refuse),
+            ("/admission/tokens/{token}/revoke", self.revoke_token),
             ("/models/{model}/stop", self.stop_model),
             ("/models/{model}/start", self.start_model),
             ("/rollouts/new", self.start_rollout),
@@ -87,6 +90,23 @@ class Actions:
         """Turn a device away."""
         devices.revoke(self._context, OPERATOR, device, reason)
         return _back(f"/devices/{device}")
+
+    def accept(self, code: str, labels: Text = "", reason: Text = "") -> Response:
+        """Let a machine in; its labels are written as ``key=value``, apart by spaces or commas."""
+        pairs = [text.partition("=") for text in labels.replace(",", " ").split()]
+        given = {key: value for key, _, value in pairs}
+        admission.accept(self._context, OPERATOR, code, labels=given, reason=reason)
+        return _back("/devices")
+
+    def refuse(self, code: str, reason: Text = "") -> Response:
+        """Turn a machine away."""
+        admission.refuse(self._context, OPERATOR, code, reason=reason)
+        return _back("/devices")
+
+    def revoke_token(self, token: str, reason: Text = "") -> Response:
+        """Let nobody in any more by a token."""
+        admission.revoke_token(self._context, OPERATOR, token, reason)
+        return _back("/devices")
 
     def stop_model(self, model: str, reason: Text = "") -> Response:
         """Make every device answer with the fallback."""

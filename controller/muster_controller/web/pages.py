@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from muster_controller.service import devices, drift, history, overview, rollouts, versions
+from muster_controller.service import admission, devices, drift, history, overview, rollouts, versions
 from muster_controller.service.context import Context
 from muster_controller.service.devices import DeviceQuery
 from muster_controller.service.drift import DriftQuery
@@ -69,6 +69,8 @@ class Pages:
             query=query,
             page=page,
             states=devices.count_states(self._context),
+            waiting=admission.list_waiting(self._context),
+            tokens=admission.list_tokens(self._context),
         )
 
     def device(self, request: Request, device: str) -> HTMLResponse:

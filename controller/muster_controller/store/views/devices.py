@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+import msgspec
 from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_
 from sqlmodel import Session, col, select
 
+from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Assignment, DesiredState, Device, Refusal, Running, StopOrder
 from muster_controller.store.views.alarms import AlarmFilter, AlarmView, count_firing, list_alarms
 from muster_controller.store.views.history import (
@@ -22,7 +24,7 @@ from muster_controller.store.views.history import (
 from muster_controller.store.views.instants import instant
 from muster_controller.store.views.names import VersionRef, name_versions
 from muster_controller.store.views.paging import Page, encode_cursor, text_cursor
-from muster_models.wire import Phase
+from muster_models.wire import Health, Phase
 
 # In this order: the first that holds is the state of the device.
 State = Literal["revoked", "failed", "new", "silent", "updating", "healthy"]
@@ -103,6 +105,28 @@ class OutboxView:
 
 
 @dataclass(frozen=True)
+class HealthView:
+    """How the device last said that it was.
+
+    Attributes:
+        at: By the device's clock.
+        load: Average of runnable processes over a minute, per processor.
+        memory_bytes: Of the agent and its workers.
+        celsius: The warmest part; None where the device measures none.
+        behind_seconds: How far its clock lies behind the newest time that it saw signed.
+        skew_seconds: How far its clock was ahead of the controller's, when it last said hello.
+    """
+
+    at: dt.datetime
+    load: float
+    memory_bytes: int
+    waiting: int
+    celsius: float | None
+    behind_seconds: float
+    skew_seconds: float | None
+
+
+@dataclass(frozen=True)
 class DesiredView:
     """The newest signed desired state; ``held`` is the sequence the device says it holds."""
 
@@ -123,6 +147,7 @@ class DeviceDetail:
     time_zone: str
     memory_bytes: int
     disk_free_bytes: int
+    health: HealthView | None
     certificate_serial: str
     certificate_expires: dt.datetime
     outbox: OutboxView
@@ -189,6 +214,7 @@ def find_device(session: Session, device: str, *, silent_before: int) -> DeviceD
         time_zone=row.time_zone,
         memory_bytes=row.memory_bytes,
         disk_free_bytes=row.disk_free_bytes,
+        health=_health(row),
         certificate_serial=row.certificate_serial,
         certificate_expires=instant(row.certificate_expires),
         outbox=OutboxView(row.outbox_waiting, row.outbox_merged, row.outbox_dropped),
@@ -345,6 +371,21 @@ def _model(
         rollout=None if assigned is None else assigned.rollout,
         since=None if assigned is None else instant(assigned.since),
         reported_at=None if running is None else instant(running.at),
+    )
+
+
+def _health(row: Device) -> HealthView | None:
+    if row.health is None:
+        return None
+    known = msgspec.convert(row.health, Health)
+    return HealthView(
+        at=instant(milliseconds(known.at)),
+        load=known.load,
+        memory_bytes=known.memory_bytes,
+        waiting=known.waiting,
+        celsius=known.celsius,
+        behind_seconds=known.behind_seconds,
+        skew_seconds=row.health.get("skew_seconds"),
     )
 
 
