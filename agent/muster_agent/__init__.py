@@ -1,6 +1,7 @@
 """The agent: runs signed models on one device and reports what they see.
 
-``Agent`` is the whole agent in the application's process; ``Client`` calls an agent that runs in another one.
+``Agent`` is the whole agent in the application's process; ``Client`` calls an agent that runs in another one;
+``Model`` is one model of either.
 """
 
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from muster_models import environment
 if TYPE_CHECKING:
     from muster_agent.api import Client
     from muster_agent.app import Agent
+    from muster_agent.model import Model
 
-__all__ = ["Agent", "Client", "environment"]
+__all__ = ["Agent", "Client", "Model", "environment"]
 
 
 def __getattr__(name: str) -> object:
@@ -25,5 +27,9 @@ def __getattr__(name: str) -> object:
             from muster_agent.api import Client  # noqa: PLC0415 - as said
 
             return Client
+        case "Model":
+            from muster_agent.model import Model  # noqa: PLC0415 - as said
+
+            return Model
         case _:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

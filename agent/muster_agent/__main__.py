@@ -6,8 +6,11 @@ imported when it runs, because a slow machine takes a second for all of it.
 
 import argparse
 import logging
+import os
+import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from muster_agent.config import Folder, Settings, load_settings
-from muster_models.errors import MusterError, NotFoundError, PredictionError, Reason
+from muster_models.errors import InvalidInputError, MusterError, NotFoundError, PredictionError, Reason
 
 if TYPE_CHECKING:
     from muster_agent.status import Status
@@ -49,10 +52,20 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    enrol = add("enrol", _enrol, "exchange a one-time token for this device's certificate")
+    enrol = add("enrol", _enrol, "exchange a token, or an operator's consent, for this device's certificate")
     enrol.add_argument("url", metavar="URL", help="the controller's side for devices: https://HOST:PORT")
     enrol.add_argument(
-        "token", metavar="TOKEN", help="as 'muster device token' prints it; - reads it from stdin"
+        "token", metavar="TOKEN", nargs="?", help="as 'muster device token' prints it; - reads it from stdin"
+    )
+    enrol.add_argument("--id", metavar="ID", help="this device's id, where the token is for several devices")
+    enrol.add_argument(
+        "--request", metavar="ID", help="ask without a token, and wait until an operator lets ID in"
+    )
+    enrol.add_argument(
+        "--ca-sha256", metavar="HEX", help="with --request: the controller, as 'muster device pending' shows"
+    )
+    enrol.add_argument(
+        "--wait-minutes", type=float, default=60.0, help="with --request: how long; 60 by default"
     )
     enrol.add_argument(
         "--folder", type=Path, required=True, help="the folder of the device; made when missing"
@@ -74,12 +87,41 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("model", metavar="MODEL", help="the name of the model, such as digits")
     _add_output(rollback)
 
+    infer = add("infer", _infer, "have a running agent answer every row of a file")
+    infer.add_argument(
+        "folder", metavar="FOLDER", type=Path, help=f"{FOLDER_HELP}, or the socket of its agent"
+    )
+    infer.add_argument("model", metavar="MODEL", help="the name of the model, such as digits")
+    infer.add_argument(
+        "--in", dest="source", metavar="PATH", type=Path, required=True,
+        help="rows as .csv, .npy, .npz or .parquet, or a folder of images",
+    )  # fmt: skip
+    infer.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="what to make: .csv, .npy, .npz or .parquet"
+    )
+    infer.add_argument("--rows", type=_positive, default=256, help="rows in one request, 256")
+    infer.add_argument(
+        "--scale", type=float, help="what pixels are multiplied with: 1/255 for floats, else 1"
+    )
+    _add_output(infer)
+
+    doctor = add("doctor", _doctor, "look for what keeps this device from working, and say how to mend it")
+    doctor.add_argument("folder", metavar="FOLDER", type=Path, help=FOLDER_HELP)
+    _add_output(doctor)
+
     check = add("check", _check, "try a model file in a confined child, as before an activation")
     check.add_argument(
         "path", metavar="PATH", type=Path, help="a model file, or a folder with what belongs to it"
     )
     _add_output(check)
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +133,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def _enrol(arguments: argparse.Namespace) -> int:
     from muster_agent.enroll import enrol, parse_token  # noqa: PLC0415 - see above
 
-    given: str = arguments.token
-    token = parse_token(sys.stdin.readline() if given == "-" else given)
     folder = Folder(arguments.folder)
-    settings = enrol(arguments.url, token, folder, ca_file=arguments.ca_file)
+    given: str | None = arguments.token
+    if (given is None) == (arguments.request is None):
+        raise InvalidInputError(Reason.BAD_SETTING, "expected either a TOKEN or --request ID")
+    if given is None:
+        settings = _request(arguments, folder)
+    else:
+        token = parse_token(sys.stdin.readline() if given == "-" else given)
+        settings = enrol(arguments.url, token, folder, device=arguments.id, ca_file=arguments.ca_file)
     _print(
         arguments,
         {"device": settings.device, "folder": str(folder.root)},
@@ -103,9 +150,32 @@ def _enrol(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _request(arguments: argparse.Namespace, folder: Folder) -> Settings:
+    from muster_agent.request import request  # noqa: PLC0415 - see above
+
+    ca = (arguments.ca_sha256 or "").replace(":", "").lower()
+    if re.fullmatch("[0-9a-f]{64}", ca) is None:
+        raise InvalidInputError(Reason.BAD_SETTING, "--request needs --ca-sha256 with 64 hexadecimal digits")
+    minutes: float = arguments.wait_minutes
+    end = time.monotonic() + 60 * minutes
+
+    def wait(seconds: float) -> bool:
+        time.sleep(max(0.0, min(seconds, end - time.monotonic())))
+        return time.monotonic() < end
+
+    def show(code: str) -> None:
+        # On stderr, because stdout is for what programs read.
+        sys.stderr.write(f"waiting to be let in; on the controller: muster device accept {code}\n")
+        sys.stderr.flush()
+
+    return request(arguments.url, arguments.request, folder, ca=ca, show=show, wait=wait)
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    from muster_agent.notify import take_notifier  # noqa: PLC0415 - see above
     from muster_agent.runner import Zygote  # noqa: PLC0415 - see above
 
+    notifier = take_notifier(os.environ)
     # Forked before the rest of the agent is imported, so that no child carries that: 10 MB.
     zygote = Zygote.start()
     from muster_agent.app import Agent  # noqa: PLC0415 - see above
@@ -113,12 +183,18 @@ def _run(arguments: argparse.Namespace) -> int:
     level = logging.DEBUG if arguments.verbose else logging.INFO
     logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of every key that did not sign
-    agent = Agent(arguments.folder, isolation="inline" if arguments.inline else None, zygote=zygote)
+    agent = Agent(
+        arguments.folder,
+        isolation="inline" if arguments.inline else None,
+        zygote=zygote,
+        notifier=notifier,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     try:
         agent.run()
     finally:
+        notifier.stopping()
         agent.close()
     return 0
 
@@ -141,6 +217,33 @@ def _rollback(arguments: argparse.Namespace) -> int:
         raise NotFoundError(f"no agent runs from {folder.root}; start one with: muster-agent run FOLDER")
     _print_status(arguments, status)
     return 0
+
+
+def _infer(arguments: argparse.Namespace) -> int:
+    from muster_agent.api import Client  # noqa: PLC0415 - see above
+    from muster_agent.batch import run  # noqa: PLC0415 - see above
+
+    wish = run.Wish(
+        arguments.model, arguments.source, arguments.out, rows=arguments.rows, scale=arguments.scale
+    )
+    meter = run.Meter(sys.stderr, clock=time.monotonic)
+    with Client(arguments.folder) as client:
+        try:
+            summary = run.run(client, wish, meter.tell)
+        finally:
+            meter.close()
+    said = f"{summary.rows} rows by {summary.model} {summary.version} in {summary.output}"
+    _print(arguments, summary, said)
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from muster_agent import doctor  # noqa: PLC0415 - see above
+
+    folder, settings = _opened(arguments.folder)
+    findings = doctor.examine(folder, settings)
+    _print(arguments, findings, doctor.render(findings))
+    return 1 if any(finding.state == "wrong" for finding in findings) else 0
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,27 @@ SOCKET = "agent.sock"
 _OK = "200"
 
 
+class TensorDescription(msgspec.Struct, frozen=True):
+    """A tensor of a model; -1 stands where any length is accepted."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class ModelDescription(msgspec.Struct, frozen=True):
+    """What goes into a model and comes out.
+
+    Attributes:
+        versions: The one that answers.
+    """
+
+    name: str
+    versions: tuple[str, ...]
+    inputs: tuple[TensorDescription, ...]
+    outputs: tuple[TensorDescription, ...]
+
+
 class Client:
     """Predictions from a running agent. It may be used from any thread; connections are kept and shared.
 
@@ -38,22 +59,26 @@ class Client:
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
 
-    def predict(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+    def predict(
+        self, model: str, inputs: Mapping[str, ArrayLike], *, version: str | None = None
+    ) -> dict[str, Array]:
         """Return every output of ``model`` by name.
 
         Args:
             model: The name of a model, such as ``digits``.
             inputs: An array for each input; its type must be the declared one.
+            version: Refuse to be answered by another one; None takes the one that runs.
 
         Raises:
             PredictionError: No agent answers, it does not run the model, or the model failed; the reason
                 says which.
         """
         arrays = {name: np.asarray(array) for name, array in inputs.items()}
+        path = f"{model}/versions/{version}" if version is not None else model
         try:
             body, length = oip.binary_request(arrays)
             answer = self._ask(
-                f"POST /v2/models/{model}/infer HTTP/1.1",
+                f"POST /v2/models/{path}/infer HTTP/1.1",
                 {"Host": "muster", oip.HEADER_LENGTH: str(length)},
                 body,
             )
@@ -70,6 +95,15 @@ class Client:
         answer = self._ask("POST /v2/repository/index HTTP/1.1", {"Host": "muster"}, b"")
         entries = msgspec.json.decode(answer.body, type=list[dict[str, str]])
         return {entry["name"]: entry["version"] for entry in entries}
+
+    def describe(self, model: str) -> ModelDescription:
+        """Return what goes into a model and comes out.
+
+        Raises:
+            PredictionError: No agent answers, or it does not run the model.
+        """
+        answer = self._ask(f"GET /v2/models/{model} HTTP/1.1", {"Host": "muster"}, b"")
+        return msgspec.json.decode(answer.body, type=ModelDescription)
 
     def command(self, path: str, body: bytes = b"") -> bytes:
         """Return what the agent's control answers at ``path``.

@@ -27,6 +27,7 @@ from muster_agent.download import Downloader
 from muster_agent.enroll import renew
 from muster_agent.errands import Errands, Outside
 from muster_agent.executor import Executor
+from muster_agent.health import measure
 from muster_agent.identity import certificate_life, tls_context
 from muster_agent.installer import Installer, Parts
 from muster_agent.lanes import Lanes
@@ -34,6 +35,7 @@ from muster_agent.link import Link, Pace
 from muster_agent.loop import Loop, Outlets
 from muster_agent.machine import this_machine
 from muster_agent.notices import Notice, Notices
+from muster_agent.notify import Notifier
 from muster_agent.outbox import Outbox, WindowPart
 from muster_agent.ownership import own
 from muster_agent.recordings import Recordings
@@ -46,7 +48,7 @@ from muster_agent.verifier import Verifier
 from muster_models.errors import NotFoundError, Reason, StorageError
 from muster_models.trust.client import TrustClient
 from muster_models.trust.fetcher import Fetcher
-from muster_models.wire import Hello, ModelReport
+from muster_models.wire import Health, Hello, ModelReport
 
 Array = NDArray[np.generic]
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Agent:
             the folder's settings say.
         zygote: Where children come from, closed with the agent; None starts one. One that was started before
             this module was imported is smaller.
+        notifier: Told when the agent is up, and again and again while it makes progress.
 
     Raises:
         InvalidInputError: The folder is not that of an enrolled device, or a setting has a wrong form.
@@ -82,7 +85,9 @@ class Agent:
         *,
         isolation: Literal["process", "inline"] | None = "inline",
         zygote: Zygote | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
+        self._notifier = notifier or Notifier(None)
         self._closing = contextlib.ExitStack()
         self._thread: threading.Thread | None = None
         try:
@@ -107,6 +112,7 @@ class Agent:
         log.info("%s starts, agent %s", self.settings.device, self._machine.agent)
         self._link.start()
         self._errands.start()
+        self._notifier.ready()
         self._loop.run(self._course)
 
     def start(self) -> None:
@@ -188,7 +194,7 @@ class Agent:
             Outlets(
                 report=self._report,
                 configure=self._recordings.configure,
-                between=self._notices.retry,
+                between=self._between,
             ),
             tick_seconds=self.settings.tick_seconds,
             chance=chance,
@@ -248,7 +254,7 @@ class Agent:
             fetcher=fetcher,
             clock=time.time,
         )
-        verifier = Verifier(client, settings.device)
+        self._verifier = verifier = Verifier(client, settings.device)
         parts = Parts(
             verifier=verifier,
             store=store,
@@ -314,7 +320,17 @@ class Agent:
             isolation=self._isolation_level(),
             models=self._course.reports(),
             outbox=self._outbox.status(),
+            health=self._health(),
         )
+
+    def _health(self) -> Health:
+        return measure(
+            now=time.time(), time_floor=self._verifier.time_floor, waiting=self._outbox.status().waiting
+        )
+
+    def _between(self) -> None:
+        self._notices.retry()
+        self._notifier.alive()  # here, because nothing but the loop that decides comes here
 
     # These two name parts that are built later than those that call them.
 
@@ -329,13 +345,17 @@ class Agent:
 
     def _report(self, models: tuple[ModelReport, ...]) -> None:
         try:
-            self._outbox.add_report(models)
+            self._outbox.add_report(models, self._health())
         except StorageError as error:
             log.warning("a report is lost: %s", error)  # the next one says more
         self._link.wake()
 
     def _emit(self, part: WindowPart) -> None:
-        self._outbox.add_window(part)
+        try:
+            self._outbox.add_window(part)
+        except StorageError as error:
+            self._notices.lose(part.model, part.manifest, calls=part.calls, reason=error.reason)
+            raise
         self._link.wake()
 
     def _worker_failed(self, model: str, digest: str, reason: Reason, detail: str) -> None:

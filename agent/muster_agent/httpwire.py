@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from socket import socket
+from typing import Literal
 
 from muster_models.errors import MusterError, Reason
 
@@ -123,6 +124,24 @@ class Connection:
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
+
+
+def accepted_encoding(accepted: str) -> Literal["gzip", "deflate"] | None:
+    """Return the form in which a body may be sent to somebody with this ``Accept-Encoding``; None for plain.
+
+    Only what is named counts: ``*`` would compress for clients that never think of it.
+    """
+    offers = [offer.replace(" ", "").lower().partition(";q=") for offer in accepted.split(",")[:16]]
+    named = {name for name, _, weight in offers if weight.strip("0.") or not weight}
+    if "gzip" in named:
+        return "gzip"
+    return "deflate" if "deflate" in named else None
+
+
+def compressed(encoding: Literal["gzip", "deflate"], body: bytes) -> bytes:
+    """Return a body in an encoding, at the speed that suits a local connection."""
+    wbits = zlib.MAX_WBITS | 16 if encoding == "gzip" else zlib.MAX_WBITS
+    return zlib.compress(body, level=1, wbits=wbits)
 
 
 def _too_slow() -> HttpError:

@@ -148,6 +148,18 @@ def describe(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": _DATATYPES.get(spec.dtype, spec.dtype.upper()), "shape": shape}
 
 
+def dtype_of(datatype: str) -> "np.dtype[np.generic]":
+    """Return the type of arrays for a type of the protocol; ``object`` holds text.
+
+    Raises:
+        HttpError: 400; the protocol has no such type, or arrays do not hold it.
+    """
+    dtype = _DTYPES.get(datatype)
+    if dtype is None:
+        raise bad(f"expected a datatype of {sorted(_DTYPES)}, got {datatype[:16]!r}")
+    return dtype
+
+
 def bad(message: str) -> HttpError:
     """Return the error of a request that nobody could answer."""
     return HttpError(HTTPStatus.BAD_REQUEST, message)

@@ -35,6 +35,11 @@ class Verifier:
         self._lock = threading.Lock()
         self._looked_at = -LOOK_AGAIN_SECONDS
 
+    @property
+    def time_floor(self) -> float:
+        """The newest time that was seen signed, in Unix seconds; no earlier one is believed."""
+        return self._client.time_floor
+
     def refresh(self) -> None:
         """Fetch what is new in the repository.
 

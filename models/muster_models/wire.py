@@ -87,6 +87,26 @@ class OutboxStatus(Struct, frozen=True):
     first: Number = 0
 
 
+class Health(Struct, frozen=True):
+    """How a device is at one moment.
+
+    Attributes:
+        at: By its own clock, which a hello lets the controller compare with its own.
+        load: Average of runnable processes over a minute, per processor.
+        memory_bytes: Of the agent with the processes that it started.
+        waiting: Messages in the outbox.
+        celsius: The warmest part that the device measures; None where it measures none.
+        behind_seconds: How far its clock lies behind the newest time that it saw signed; 0 when it does not.
+    """
+
+    at: Seconds
+    load: Annotated[float, Meta(ge=0, le=1e6)]
+    memory_bytes: Number
+    waiting: Number
+    celsius: Annotated[float, Meta(ge=-274, le=10_000)] | None = None
+    behind_seconds: Seconds = 0.0
+
+
 class Hello(Struct, frozen=True, tag="hello"):
     """Sent after each connect and now and then: who I am and which desired state I hold."""
 
@@ -101,6 +121,7 @@ class Hello(Struct, frozen=True, tag="hello"):
     isolation: str
     models: tuple[ModelReport, ...]
     outbox: OutboxStatus
+    health: Health | None = None
     format: Literal[1] = FORMAT
 
 
@@ -112,6 +133,7 @@ class Report(Struct, frozen=True, tag="report"):
     sequence: Number
     at: Seconds
     models: tuple[ModelReport, ...]
+    health: Health | None = None
     format: Literal[1] = FORMAT
 
 

@@ -8,7 +8,8 @@ import pytest
 from muster_controller.api.app import PREFIX
 from muster_controller.store import events
 from muster_models.wire import Event, Phase
-from support.office import Client, Office, armour, digest_of, make_signer, names_of, open_office
+from support.office import Client, Office, armour, digest_of, names_of, open_office
+from support.repository import make_signer
 
 # What the command line, the dashboard and the story rely on.
 PATHS = {

@@ -180,6 +180,46 @@ def test_compressed_request_bodies_are_read(http: HTTPConnection, name: str, wbi
     assert ask(http, "POST", INFER, body, Content_Encoding=name)[1]["id"] == "q-3"
 
 
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("deflate, gzip;q=0.5", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip;q=0, deflate; q=0.1", "deflate"),
+        ("gzip;q=0.0", None),
+        ("*", None),
+        ("br", None),
+        ("", None),
+    ],
+)
+def test_a_large_answer_is_compressed_as_the_client_accepts_it(
+    http: HTTPConnection, accepted: str, encoding: str | None
+) -> None:
+    request = asking()
+    request["inputs"][0] |= {"shape": [500, 4], "data": [1.5] * 2000}
+    request["inputs"][1] |= {"shape": [500], "data": ["ann"] * 500}
+    http.request("POST", INFER, json.dumps(request), {"Accept-Encoding": accepted})
+    response = http.getresponse()
+    content = response.read()
+    plain = zlib.decompress(content, zlib.MAX_WBITS | 32) if encoding else content
+
+    assert response.headers["Content-Encoding"] == encoding
+    assert json.loads(plain)["outputs"][0]["data"] == [3.0] * 2000
+
+
+def test_a_small_answer_is_sent_as_it_is(http: HTTPConnection) -> None:
+    assert "Content-Encoding" not in ask(http, "POST", INFER, asking(), Accept_Encoding="gzip")[2]
+
+
+def test_the_index_can_leave_out_what_does_not_answer(http: HTTPConnection, predictor: Doubler) -> None:
+    predictor.alive = False
+
+    assert ask(http, "POST", "/v2/repository/index", {"ready": True})[1] == []
+    assert len(ask(http, "POST", "/v2/repository/index", {"ready": False})[1]) == 1
+    assert ask(http, "POST", "/v2/repository/index", {"ready": 3})[0] == 400
+
+
 def changed(tensor: int, **changes: object) -> dict[str, Any]:
     request = asking()
     request["inputs"][tensor].update(changes)
@@ -263,7 +303,13 @@ def test_bytes_behind_the_last_tensor_are_refused(http: HTTPConnection) -> None:
         ("GET", "/v2/models/digits/versions/1.0.0", 200),
         ("GET", "/v2/models/digits/ready", 200),
         ("GET", "/v2/models/digits/versions/1.0.0/ready", 200),
+        ("GET", "/v2/models/digits/stats", 200),
+        ("GET", "/v2/models/digits/versions/1.0.0/stats", 200),
+        ("GET", "/v2/models/stats", 200),
+        ("GET", "/v2/models/digits/config", 200),
         ("POST", "/v2/repository/index", 200),
+        ("POST", "/v2/repository/models/digits/unload", 403),
+        ("POST", "/v2/models/digits/stats", 405),
         ("GET", "/v2/models/digits/versions/2.0.0", 404),
         ("GET", "/v2/models/unknown", 404),
         ("GET", "/v2/models/unknown/ready", 404),

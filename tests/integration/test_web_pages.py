@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from muster_controller.service import history, rollouts
+from muster_controller.api.auth import OPERATOR
+from muster_controller.service import admission, history, rollouts
+from muster_controller.store import devices, requests
 from muster_controller.store.views.history import AuditFilter, AuditView
 from muster_controller.store.views.rollouts import RolloutFilter
 from muster_controller.web.app import make_dashboard
 from muster_controller.web.live import UNAUTHORISED
+from muster_models.keycode import fingerprint
+from muster_models.wire import Health
 from support.office import Office, open_office
 from support.testclient import TestClient
 
@@ -95,6 +99,19 @@ def test_every_page_opens_and_says_what_it_is_about(browser: TestClient, path: s
     assert [word for word in words if word not in answer.text] == []
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_device_page_shows_how_the_device_is(browser: TestClient, office: Office) -> None:
+    path = "/devices/berlin-1"
+    before = browser.get(path).text
+    health = Health(at=1.8e9, load=0.25, memory_bytes=70_000_000, waiting=3, celsius=48.4)
+    with office.context.unit() as session:
+        devices.feel(session, "berlin-1", health, skew=-2.0)
+    after = browser.get(path).text
+
+    assert 'id="health"' not in before
+    for words in ("25 % of its processors", "48 °C", "-2.0 s beside the controller", "3 messages"):
+        assert words in after
 
 
 def test_a_filter_leaves_the_others_out(browser: TestClient) -> None:
@@ -264,3 +281,59 @@ def test_a_page_stays_small(browser: TestClient) -> None:
     assert {answer.status_code for answer in assets} == {200}
     assert all("immutable" in answer.headers["cache-control"] for answer in assets)
     assert sum(cold) < 90_000  # uncompressed; about a quarter of it crosses the wire
+
+
+@pytest.fixture
+def waiting(office: Office) -> str:
+    """The code of a machine that asks to be let in."""
+    with office.context.unit() as session:
+        asking = requests.Asking(fingerprint(b"key"), "press-1", "10.0.0.1")
+        return requests.add(session, asking, office.clock.now).code
+
+
+def test_a_machine_that_asks_is_shown_and_let_in_with_its_labels(
+    browser: TestClient, office: Office, waiting: str
+) -> None:
+    page = browser.get("/devices").text
+    form = {"form_token": form_token(browser), "labels": "site=berlin, line=3", "reason": "new press"}
+
+    answer = browser.post(f"/admission/requests/{waiting}/accept", data=form)
+
+    assert [word for word in (waiting, "press-1", "10.0.0.1", "pending") if word not in page] == []
+    assert (answer.status_code, answer.headers["location"]) == (303, "/devices")
+    assert (audit(office)[0].action, audit(office)[0].reason) == ("device.accept", "new press")
+    assert audit(office)[0].detail["labels"] == {"site": "berlin", "line": "3"}
+    assert "accepted" in browser.get("/devices").text
+
+
+def test_a_machine_that_asks_is_refused(browser: TestClient, office: Office, waiting: str) -> None:
+    form = {"form_token": form_token(browser), "reason": "nobody knows it"}
+
+    answer = browser.post(f"/admission/requests/{waiting}/refuse", data=form)
+
+    assert (answer.status_code, audit(office)[0].action) == (303, "device.refuse")
+    assert browser.post(f"/admission/requests/{waiting}/accept", data=form).status_code == 404
+
+
+def test_labels_that_are_none_are_refused_and_nobody_is_let_in(
+    browser: TestClient, office: Office, waiting: str
+) -> None:
+    form = {"form_token": form_token(browser), "labels": "site", "reason": "x"}
+
+    answer = browser.post(f"/admission/requests/{waiting}/accept", data=form)
+
+    assert answer.status_code == 400
+    assert admission.list_waiting(office.context).requests[0].state == "pending"
+
+
+def test_tokens_that_are_out_are_shown_and_revoked(browser: TestClient, office: Office) -> None:
+    admission.issue_bulk_token(office.context, OPERATOR, prefix="press-", count=50, labels={"line": "3"})
+    (token,) = admission.list_tokens(office.context)
+    page = browser.get("/devices").text
+
+    form = {"form_token": form_token(browser), "reason": "the batch is done"}
+    answer = browser.post(f"/admission/tokens/{token.id}/revoke", data=form)
+
+    assert [word for word in (token.id, "press-*", "0 of 50", "line=3") if word not in page] == []
+    assert (answer.status_code, admission.list_tokens(office.context)) == (303, ())
+    assert audit(office)[0].action == "token.revoke"

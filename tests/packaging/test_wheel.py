@@ -65,8 +65,9 @@ def test_every_module_of_the_agent_imports_from_the_wheel(device: Path) -> None:
     assert run(device / "bin/python", "-c", program, cwd=device).strip() == "imported"
 
 
-def test_the_wheel_carries_templates_styles_and_migrations(wheel: Path) -> None:
+def test_the_wheel_carries_templates_styles_migrations_and_the_unit(wheel: Path) -> None:
     names = run(sys.executable, "-m", "zipfile", "--list", wheel, cwd=ROOT)
 
-    for part in ("web/templates/base.html", "web/static/", "store/migrations/", "muster_models/py.typed"):
+    parts = ("web/templates/base.html", "web/static/", "store/migrations/", "muster_models/py.typed")
+    for part in (*parts, "share/muster/muster-agent@.service"):
         assert part in names

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_controller.api.peer import read_peer
-from muster_controller.cli.devices import parse_labels
 from muster_controller.cli.exits import UsageError
+from muster_controller.cli.labels import parse_labels
 from muster_controller.cli.output import text
 from muster_controller.domain.terms import parse_share, parse_stages
 from muster_controller.store.views.paging import cut, encode_cursor, number_cursor, text_cursor

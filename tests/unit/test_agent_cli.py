@@ -4,7 +4,7 @@ import pytest
 
 from muster_agent.__main__ import main
 
-COMMANDS = ("enrol", "run", "status", "rollback", "check")
+COMMANDS = ("enrol", "run", "status", "rollback", "check", "infer", "doctor")
 
 
 def status_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -32,7 +32,15 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("enrol",), ("status",), ("status", "f", "-o", "xml"), ("frobnicate",), ("rollback", "f")],
+    [
+        (),
+        ("enrol",),
+        ("status",),
+        ("status", "f", "-o", "xml"),
+        ("frobnicate",),
+        ("rollback", "f"),
+        ("infer", "f", "m"),
+    ],
 )
 def test_wrong_usage_ends_with_two(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     assert status_of(capsys, *arguments)[0] == 2
@@ -41,6 +49,8 @@ def test_wrong_usage_ends_with_two(capsys: pytest.CaptureFixture[str], arguments
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("doctor", "nowhere"), "muster-agent enrol URL TOKEN --folder nowhere"),
+        (("infer", "nowhere", "m", "--in", "x.csv", "--out", "y.csv"), "no agent answers at nowhere"),
         (("status", "nowhere"), "muster-agent enrol URL TOKEN --folder nowhere"),
         (("run", "nowhere"), "muster-agent enrol URL TOKEN --folder nowhere"),
         (("rollback", "nowhere", "digits"), "muster-agent enrol URL TOKEN --folder nowhere"),

@@ -22,6 +22,7 @@ from muster_controller.store.tables import (
     Watermark,
     WindowRecord,
 )
+from muster_controller.store.views.devices import HealthView, find_device
 from muster_models import topics, wire
 from muster_models.errors import Reason
 from muster_models.wire import Phase
@@ -251,6 +252,49 @@ def test_a_hello_says_what_the_device_is_and_runs(ground: Ground) -> None:
     assert (device.hardware, device.isolation, device.desired_held) == ("x86_64", "landlock", 7)
     assert device.last_seen == int(NOW + 5) * 1000
     assert (running.current, running.phase) == (ground.release.digest, "probation")
+
+
+def health_of(ground: Ground) -> HealthView | None:
+    with Reading(ground.engine) as session:
+        found = find_device(session, "berlin-1", silent_before=0)
+    assert found is not None
+    return found.health
+
+
+def test_a_hello_says_how_the_device_is_and_how_its_clock_differs(ground: Ground) -> None:
+    health = wire.Health(at=NOW - 12, load=0.5, memory_bytes=70, waiting=3, celsius=48.5, behind_seconds=2.0)
+    before = health_of(ground)
+    store(ground, read(make_hello("berlin-1", health=health)))
+    after = health_of(ground)
+
+    assert before is None
+    assert after is not None
+    assert (after.load, after.memory_bytes, after.waiting, after.celsius) == (0.5, 70, 3, 48.5)
+    assert (after.behind_seconds, after.skew_seconds, after.at.timestamp()) == (2.0, -12.0, NOW - 12)
+
+
+def test_a_report_brings_newer_health_and_says_nothing_of_the_clock(ground: Ground) -> None:
+    health = wire.Health(at=NOW - 12, load=0.5, memory_bytes=70, waiting=3)
+    store(ground, read(make_hello("berlin-1", health=health)))
+    later = [
+        make_report(number, health=msgspec.structs.replace(health, at=NOW + 60 * number, load=number))
+        for number in (1, 2)
+    ]
+    store(ground, *map(read, later), read(make_report(3)), now=NOW + 9000)
+    after = health_of(ground)
+
+    assert after is not None
+    assert (after.load, after.skew_seconds) == (2, -12.0)
+
+
+def test_health_in_the_far_future_is_shown_as_of_now(ground: Ground) -> None:
+    health = wire.Health(at=2.0**39, load=0.5, memory_bytes=70, waiting=3)
+    store(ground, read(make_hello("berlin-1", health=health)))
+    after = health_of(ground)
+
+    assert after is not None
+    assert after.at.timestamp() == NOW + intake.AHEAD_SECONDS
+    assert after.skew_seconds == round(2.0**39 - NOW, 1)
 
 
 @pytest.mark.parametrize(("held", "sent_at"), [(3, None), (4, 1), (5, 1)])

@@ -4,12 +4,14 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from muster_models import manifest as manifests
 from muster_models.errors import ManifestError, ModelFileError, Reason
 from muster_models.golden import decode_golden
-from muster_models.manifest import Threshold, Waiver
+from muster_models.manifest import TensorSpec, Threshold, Waiver
 from muster_models.publish import Built, build, read_source
 from muster_models.publish.build import check_thresholds
 from muster_models.runtime import load
@@ -43,6 +45,18 @@ def test_every_file_lies_under_its_hash_and_the_manifest_lists_all(tmp_path: Pat
     }
     assert [entry.role for entry in version.manifest.files] == ["model", "baseline", "golden"]
     assert sorted(path.name for path in (tmp_path / "out/blobs").iterdir()) == sorted(version.files)
+
+
+def test_outputs_are_declared_as_they_are_answered_not_as_the_file_says(tmp_path: Path) -> None:
+    proto = onnx.load_model_from_string(linear(WEIGHTS))
+    proto.graph.node[-1].output[0] = "right"
+    shape = helper.make_node("Shape", ["right"], ["shape"])
+    proto.graph.node.extend([shape, helper.make_node("Reshape", ["right", "shape"], ["y"])])
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+
+    version = built(write_source(tmp_path, model=proto.SerializeToString()))
+
+    assert version.manifest.outputs == (TensorSpec("y", "float32", (None, 2)),)
 
 
 def test_the_document_is_what_a_device_parses(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The loop that decides, on a real database: it can be stopped anywhere, and its numbers only grow."""
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sqlmodel import select
 
 from muster_controller import intake
 from muster_controller.advancing import Advancing
+from muster_controller.broker_config import Revoked
 from muster_controller.config import DriftSettings, Settings
 from muster_controller.domain import rollout as domain
 from muster_controller.domain.plan import Plan, Stage, parse_plan
@@ -50,7 +50,7 @@ class Wire:
     """What goes out; ``is_up`` is whether there is a session, ``answers`` whether the broker acknowledges."""
 
     sent: list[tuple[str, wire.Desired]] = field(default_factory=list)
-    refused: list[Sequence[str]] = field(default_factory=list)
+    refused: list[Revoked] = field(default_factory=list)
     renewed: list[dt.datetime] = field(default_factory=list)
     is_up: bool = True
     answers: bool = True
@@ -292,7 +292,7 @@ def test_a_revoked_device_is_told_nothing_and_the_broker_is(ground: Ground, line
     told = tick(ground, line)
 
     assert {message.device for message in told} == {"lyon-1", "oslo-1", "porto-1"}
-    assert line.refused == [("berlin-1",)]
+    assert line.refused == [Revoked(("berlin-1",), {"1": "berlin-1"})]
     assert line.renewed == [dt.datetime.fromtimestamp(NOW, dt.UTC)]
 
 

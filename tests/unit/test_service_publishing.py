@@ -13,7 +13,8 @@ from muster_models import manifest as manifests
 from muster_models.errors import ConflictError, NotFoundError, Reason, RequestError, SketchError, TrustError
 from muster_models.manifest import Threshold, Waiver
 from muster_models.trust import publisher
-from support.office import OPERATOR, Draft, Office, digest_of, make_signer, open_office
+from support.office import OPERATOR, Draft, Office, digest_of, open_office
+from support.repository import make_signer
 
 
 @pytest.fixture

@@ -1,0 +1,93 @@
+"""One model as an application uses it, whoever answers: an agent in another process, or one in this.
+
+::
+
+    from muster_agent import Model
+
+    model = Model("digits")
+    probabilities = model.predict(image=rows)["probabilities"]
+    probabilities = (await model.apredict(image=rows))["probabilities"]
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from muster_agent.api import Client
+
+Array = NDArray[np.generic]
+FOLDER = "/var/lib/muster"
+
+
+class Answering(Protocol):
+    """What answers for every model of the device; a ``Client`` does, and so does an ``Agent``."""
+
+    def predict(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Return every output by name.
+
+        Raises:
+            PredictionError: The model failed to answer.
+        """
+        ...
+
+
+class Model:
+    """One model of this device. It may be used from any thread and any event loop.
+
+    Args:
+        name: Such as ``digits``.
+        agent: Who answers: the folder or the socket of a running agent, a ``Client``, or an ``Agent`` in this
+            process. One that is passed in stays the caller's to close.
+    """
+
+    def __init__(self, name: str, agent: Answering | Path | str = FOLDER) -> None:
+        self.name = name
+        self._own: Client | None = None
+        if isinstance(agent, Path | str):
+            agent = self._own = Client(agent)
+        self._answering: Answering = agent
+
+    def predict(
+        self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike
+    ) -> dict[str, Array]:
+        """Return every output by name.
+
+        Args:
+            inputs: An array for each input, for names that are no words of Python.
+            named: The same, by keyword. The type of each array must be the declared one.
+
+        Raises:
+            PredictionError: No agent answers, it does not run the model, or the model failed; the reason
+                says which.
+        """
+        return self._answering.predict(self.name, {**(inputs or {}), **named})
+
+    async def apredict(
+        self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike
+    ) -> dict[str, Array]:
+        """Return every output by name, and let the event loop go on meanwhile.
+
+        The call runs in a thread of the loop's executor. When the task is cancelled, its answer is dropped.
+
+        Raises:
+            PredictionError: As ``predict``.
+        """
+        return await asyncio.to_thread(self.predict, inputs, **named)
+
+    def close(self) -> None:
+        """Close the connections that this object made."""
+        if self._own is not None:
+            self._own.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
