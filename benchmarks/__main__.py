@@ -20,7 +20,9 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     # The tests' support stages whole agents and signed repositories.
-    "PYTHONPATH": os.pathsep.join((str(FOLDER), str(FOLDER.parent / "tests"))),
+    "PYTHONPATH": os.pathsep.join(
+        (str(FOLDER), *(str(FOLDER.parent / name) for name in ("tests", "scripts")))
+    ),
 }
 
 

@@ -20,8 +20,8 @@ from rig.processes import written_bytes
 from muster_agent.config import Settings, load_settings
 from muster_models import toml_file
 from muster_models.wire import Reporting
+from story.ports import free_port
 from support import agent_site
-from support.mosquitto import free_port
 
 LAPSE = 30.0
 SECONDS = 120.0

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from story.ports import free_port
 from support import agent_site
-from support.mosquitto import free_port
 
 VERSION = "1.1.0"
 MODEL = agent_site.ZOO / "digits" / VERSION / "model.onnx"

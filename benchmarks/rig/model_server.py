@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
-from support.mosquitto import free_port
+from story.ports import free_port
 
 NAME = "MLServer 1.7.1"
 START_SECONDS = 60.0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from story.api import Api
 from story.errors import StoryError
+from story.ports import free_port
 from story.processes import Children
 
 ROOT = Path(__file__).parents[2]
@@ -21,14 +21,6 @@ DEVICES = tuple(f"{site}-{number}" for site in SITES for number in (1, 2))
 # Weather stations run the TFLite model beside the ONNX one.
 STATIONS = ("oslo-1", "oslo-2")
 START_SECONDS = 30.0
-
-
-def free_port() -> int:
-    """Return a TCP port of loopback that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from support.mosquitto import free_port
+from story.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

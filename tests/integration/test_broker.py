@@ -24,9 +24,9 @@ from muster_controller.link import Address, Link
 from muster_controller.pki import CONTROLLER, Authority
 from muster_models import topics
 from muster_models.errors import ConflictError, RequestError
+from story.ports import free_port
 from support.client import SECONDS, Stranger, anonymous, identity
 from support.controller import issue_device, make_authority
-from support.mosquitto import free_port
 from support.waiting import until
 
 KINDS = ("mosquitto", "amqtt")

@@ -23,9 +23,9 @@ from muster_controller.pki import CONTROLLER, Authority
 from muster_controller.store.engine import Reading
 from muster_controller.store.tables import EventRecord, Refusal, WindowRecord
 from muster_models import topics, wire
+from story.ports import free_port
 from support.client import SECONDS, Stranger, identity
 from support.controller import issue_device, lay_ground, make_authority, make_window
-from support.mosquitto import free_port
 from support.waiting import until
 
 FLEET = tuple(f"press-{number}" for number in range(1, 7))

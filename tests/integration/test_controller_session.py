@@ -23,9 +23,9 @@ from muster_controller.store import assignments
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.tables import DesiredState, WindowRecord
 from muster_models import topics, wire
+from story.ports import free_port
 from support.client import SECONDS, Stranger, identity
 from support.controller import Ground, issue_device, lay_ground, make_authority, make_hello, make_window
-from support.mosquitto import free_port
 from support.waiting import until
 
 DEVICE = "berlin-1"

@@ -24,6 +24,7 @@ from muster_controller.ingest import Ingest, Pace
 from muster_controller.store.engine import Reading
 from muster_controller.store.tables import Received, Refusal, WindowRecord
 from muster_models import topics, wire
+from story.ports import free_port
 from support import ingest_child
 from support.client import SECONDS, Stranger, identity
 from support.controller import (
@@ -34,7 +35,6 @@ from support.controller import (
     make_hello,
     make_window,
 )
-from support.mosquitto import free_port
 from support.waiting import until
 
 DEVICES = ("berlin-1", "lyon-1", "oslo-1")

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from support.mosquitto import free_port
+from story.ports import free_port
 
 BIN = Path(sys.executable).parent
 SECONDS = 30.0

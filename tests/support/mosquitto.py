@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from muster_agent.identity import make_request, ready_key
 from muster_controller.pki import CONTROLLER, Authority
 from muster_models import topics, wire
+from story.ports import free_port
 from support.client import identity
 
 T = TypeVar("T", bound=wire.Uplink)
@@ -30,13 +31,6 @@ topic readwrite muster/v1/#
 pattern write muster/v1/+/%u/up/#
 pattern read muster/v1/+/%u/down/#
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def issue_device(authority: Authority, device: str, folder: Path) -> None:
