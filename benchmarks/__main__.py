@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-PEERS = FOLDER.parent / "scripts/peers"
+ROOT = FOLDER.parent
+PEERS = ROOT / "scripts/peers"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"__main__", "figure"})
 # One thread each, so that the ratio of two runs compares work and not cores.
 ENVIRONMENT = {
@@ -20,9 +21,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     # The tests' support stages whole agents and signed repositories.
-    "PYTHONPATH": os.pathsep.join(
-        (str(FOLDER), *(str(FOLDER.parent / name) for name in ("tests", "scripts")))
-    ),
+    "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("benchmarks", "tests", "scripts")),
 }
 
 
