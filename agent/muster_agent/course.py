@@ -2,7 +2,8 @@
 
 What is decided lies in ``updater``; this keeps its states and saves them before anything is done about them.
 Where the disk refuses to save, nothing is done and the event comes again at the next tick. The exceptions are
-events after which a model would not answer: going back must not wait for a disk.
+events after which a model would not answer: going back must not wait for a disk, nor must the version that
+proved itself when the agent starts.
 """
 
 import contextlib
@@ -15,8 +16,10 @@ from msgspec.structs import replace
 from muster_agent.state import AgentState, ModelState, report
 from muster_agent.steps import (
     Action,
+    Activate,
     ActivationFailed,
     AnyEvent,
+    Configure,
     Restarted,
     RollBackOrdered,
     Tick,
@@ -105,6 +108,8 @@ class Course:
             if not isinstance(event, _URGENT):
                 if not isinstance(event, Tick):  # which comes again by itself
                     self._postponed.append((model, event))
+                if isinstance(event, Restarted):
+                    self._serve(self._model(model), actions)
                 return False
             self.state, self._is_unsaved = changed, True
         self._act(after, actions)
@@ -145,6 +150,11 @@ class Course:
         if changed != self.state or self._is_unsaved:
             self._store.save(changed)
             self.state, self._is_unsaved = changed, False
+
+    def _serve(self, state: ModelState, actions: tuple[Action, ...]) -> None:
+        """Carry out the part of a start that changes no state: the version that proved itself answers."""
+        proven = Activate(state.current.manifest) if state.current is not None else None
+        self._act(state, tuple(a for a in actions if isinstance(a, Configure) or a == proven))
 
     def _act(self, after: ModelState, actions: tuple[Action, ...]) -> None:
         for action in actions:

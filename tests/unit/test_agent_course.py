@@ -11,6 +11,7 @@ from muster_agent.steps import (
     Action,
     Activate,
     Activated,
+    Configure,
     Download,
     Downloaded,
     PreflightPassed,
@@ -179,6 +180,25 @@ def test_a_restart_takes_up_what_was_going_on(device: Device) -> None:
     assert Activate(FIRST.digest) in again.actions
     assert Download(SECOND.digest) in again.actions
     assert again.course.reports()[0].target == SECOND.digest
+
+
+def test_what_proved_itself_answers_after_a_restart_whose_disk_refuses(device: Device) -> None:
+    device.install(FIRST, sequence=1)
+    device.accept(SECOND, sequence=2)
+    again = Device(device.disk)
+    again.refuse()
+
+    again.course.start()
+
+    assert [action for action in again.actions if not isinstance(action, Configure)] == [
+        Activate(FIRST.digest)
+    ]
+    assert again.model == device.model
+
+    again.disk.fault = None
+    again.course.tick()
+
+    assert again.model.phase is Phase.DOWNLOADING
 
 
 def test_an_order_to_go_back_where_there_is_nothing_says_so(device: Device) -> None:

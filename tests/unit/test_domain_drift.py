@@ -101,6 +101,16 @@ def test_a_dim_light_at_one_site_is_one_alarm_about_that_site(seed: int) -> None
     assert alarm.fired_at <= 40 + 15
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_site_that_drifted_accuses_nobody_else_when_devices_change_their_version(seed: int) -> None:
+    fleet = drifted(BERLIN, seed=seed)
+    fleet.manifests = dict.fromkeys(("berlin-1", "oslo-1", "porto-2"), NEW)
+
+    fleet.run(40)
+
+    assert {(alarm.level, alarm.subject) for alarm in fleet.fired} == {("group", "site=berlin")}
+
+
 def test_an_alarm_lists_its_features_strongest_first() -> None:
     (alarm,) = drifted(BERLIN).fired
     features = alarm.evidence["features"]

@@ -1,0 +1,360 @@
+"""What must hold whatever happens, looked at after every step and once more when everything has settled.
+
+The witness stands outside: it reads the disks, the database and the messages, and what it remembers survives
+every power cut. It never raises, because much of what it is called from catches errors; it writes down.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muster_agent.course import Course
+from muster_agent.outbox import WindowPart
+from muster_agent.state import ON_TRIAL, AgentState, ModelState, kept
+from muster_agent.store import OLD_STATE, STATE, Store, _decode
+from muster_controller.domain.draw import CONTROL, Cuts, place
+from muster_models import wire
+from muster_models.manifest import parse
+from muster_models.wire import Phase, SlotReport, Stored
+from simulation.outside import Catalogue
+from simulation.versions import Kind, Version
+from support.disk import SimulatedDisk
+
+if TYPE_CHECKING:
+    from simulation.device import Device
+
+MAX_FILES = 18  # three versions of three files, their manifests, two states, and some on their way
+MAX_TRIES = 3
+SWAP_SECONDS = 15.0  # in which one version may replace another
+
+Name = tuple[str, int, int]  # device, epoch, sequence
+WindowKey = tuple[str, str, int, int]  # device, digest, start and end in milliseconds
+EventKey = tuple[str, str, str, str]  # device, kind, digest, detail
+
+
+@dataclass
+class Mail:
+    """What devices gave to their outboxes, and what became of it."""
+
+    windows: Counter[WindowKey] = field(default_factory=Counter)
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # by device and digest
+    events: Counter[EventKey] = field(default_factory=Counter)
+    payloads: dict[Name, bytes] = field(default_factory=dict)
+    acknowledged: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+class Witness:
+    """Remembers what was promised, and writes down what was broken.
+
+    Attributes:
+        broken: Broken invariants, one line each; empty is what we want.
+        admitted: Devices that a rollout has ever given a version to, by digest.
+        stages: The most stages that were ever admitted, by digest.
+        blamed: Versions that were given up because the power went while they were on trial.
+        installs: Versions that were committed, by number; ``returns``: that were rolled back.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.broken: list[str] = []
+        self.mail = Mail()
+        self.admitted: dict[str, set[str]] = {}
+        self.stages: Counter[str] = Counter()
+        self.blamed: set[str] = set()
+        self.outcomes: Counter[str] = Counter()
+        self._told: set[tuple[str, int]] = set()
+        self._highest: Counter[str] = Counter()
+        self._calls: dict[str, int] = {}
+        self._silent: dict[str, tuple[object, float]] = {}
+        self._reader: sqlite3.Connection | None = None
+        self._seen = 0
+
+    def read(self, database: Path) -> None:
+        """Name the database to look at; ``close`` lets go of it."""
+        self._reader = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def broke(self, law: str, what: str) -> None:
+        """Write down that something does not hold."""
+        self.broken.append(f"{law}: {what}")
+
+    # A device
+
+    def watch_saves(self, device: "Device", store: Store, course: Course) -> None:
+        """Look at every state that a device saves, and at the one that it has found."""
+        save = store.save
+        self._look_at_found(device, course.state)
+
+        def watched(state: AgentState) -> None:
+            before = course.state
+            save(state)
+            self._look_at_saved(device, before, state)
+
+        store.save = watched  # type: ignore[method-assign]
+
+    def _look_at_found(self, device: "Device", state: AgentState) -> None:
+        if state.sequence < self._highest[device.name]:
+            was = self._highest[device.name]
+            self.broke("the desired sequence never falls", f"{device.name} had {was}, has {state.sequence}")
+        self._look_at_slots(device, state)
+
+    def _look_at_saved(self, device: "Device", before: AgentState, after: AgentState) -> None:
+        if after.sequence < before.sequence:
+            self.broke(
+                "the desired sequence never falls", f"{device.name}: {before.sequence} {after.sequence}"
+            )
+        if after.sequence and (device.name, after.sequence) not in self._told:
+            self.broke("devices obey their controller alone", f"{device.name}: {after.sequence}")
+        for name, model in after.models.items():
+            self._look_at_tries(device, before.models.get(name, ModelState(name)), model)
+
+    def _look_at_tries(self, device: "Device", before: ModelState, after: ModelState) -> None:
+        grew = after.tries - before.tries
+        if grew > 0 and (after.phase is not Phase.ACTIVATING or grew > 1 or after.tries > MAX_TRIES):
+            detail = f"{device.name} {after.phase}: {before.tries} -> {after.tries}"
+            self.broke("tries are counted on trial only", detail)
+
+    def activated(self, device: "Device", version: Version) -> None:
+        """Look at a version that is about to answer."""
+        digest, name = version.digest, f"{version.name} on {device.name}"
+        if digest not in self.catalogue.listed:
+            self.broke("only listed versions run", name)
+        if device.name not in self.admitted.get(digest, set()):
+            self.broke("a version runs only where a rollout admitted it", name)
+        if not is_whole(device.disk, digest):
+            self.broke("what answers is whole", name)
+        if digest not in _named(_read_state(device.disk)):
+            self.broke("the state is saved before its effect", name)
+
+    def look_at(self, device: "Device") -> None:
+        """Look at a device after each thing that happened to it."""
+        agent = device.agent
+        if agent is None:
+            return
+        state = agent.course.state
+        self._highest[device.name] = max(self._highest[device.name], state.sequence)
+        self._look_at_answer(device, state)
+        if self._calls.get(device.name) == device.disk.calls:
+            return
+        self._calls[device.name] = device.disk.calls
+        self._look_at_slots(device, state)
+        files = len(device.disk.files())
+        if files > MAX_FILES:
+            self.broke("no garbage grows", f"{files} files on {device.name}")
+        for answering in agent.runner.answering.values():
+            # One that is about to be replaced answers from links of its own; its files may be gone.
+            version = answering.version
+            if version.digest in _named(state) and not is_whole(device.disk, version.digest):
+                self.broke("what answers is whole", f"{version.name} on {device.name}")
+
+    def _look_at_answer(self, device: "Device", state: AgentState) -> None:
+        """See that what answers is what should, but for the moments in which one replaces the other."""
+        assert device.agent is not None
+        models = state.models.values()
+        running = {model.running.manifest for model in models if model.running is not None}
+        answering = {held.digest for held in device.agent.runner.serving().values() if held.alive}
+        if answering == running or any(model.revive_at is not None for model in models):
+            self._silent.pop(device.name, None)
+            return
+        since = self._silent.setdefault(device.name, (device.agent, device.world.now))
+        if since[0] is not device.agent:
+            del self._silent[device.name]
+        elif device.world.now - since[1] > SWAP_SECONDS:
+            self.broke("what should answer does, and nothing else", f"{device.name}: {models}")
+
+    def _look_at_slots(self, device: "Device", state: AgentState) -> None:
+        for model in state.models.values():
+            on_trial = model.candidate if model.phase in ON_TRIAL else None
+            for slot in (model.current, model.previous, on_trial):
+                if slot is not None and not is_whole(device.disk, slot.manifest):
+                    self.broke("what the state counts on is whole", f"{slot.version} on {device.name}")
+
+    # Mail
+
+    def window_added(self, device: str, part: WindowPart) -> None:
+        """Remember a window that is in an outbox."""
+        self.mail.windows[device, part.manifest, _milliseconds(part.start), _milliseconds(part.end)] += 1
+        self.mail.calls[device, part.manifest] += part.calls
+
+    def windows_of(self, digest: str) -> Counter[str]:
+        """Return how many windows of a version each device has measured."""
+        found: Counter[str] = Counter()
+        for (device, version, _, _), count in self.mail.windows.items():
+            found[device] += count * (version == digest)
+        return found
+
+    def event_added(self, device: str, kind: str, digest: str, detail: str) -> None:
+        """Remember an event that is in an outbox."""
+        self.mail.events[device, kind, digest, detail] += 1
+        self.outcomes[kind] += 1
+        if "the agent stopped" in detail:
+            self.blamed.add(digest)
+
+    def sent(self, payload: bytes) -> None:
+        """See that what has a number stays as it is."""
+        message = wire.decode_uplink(payload)
+        assert not isinstance(message, wire.Hello)
+        name = (message.device, message.epoch, message.sequence)
+        if self.mail.payloads.setdefault(name, payload) != payload:
+            self.broke("a numbered message never changes", f"{name}")
+
+    def acknowledged(self, device: str, watermark: Stored) -> None:
+        """Remember what a device was told is stored."""
+        key = (device, watermark.epoch)
+        self.mail.acknowledged[key] = max(watermark.upto, self.mail.acknowledged.get(key, 0))
+
+    # The controller
+
+    def told(self, device: str, sequence: int) -> None:
+        """Remember that the controller signed a desired state."""
+        self._told.add((device, sequence))
+
+    def look_at_controller(self) -> None:
+        """Look at what is committed: which devices each rollout has admitted, and what was acknowledged."""
+        assert self._reader is not None
+        (version,) = self._reader.execute("PRAGMA data_version").fetchone()
+        if version == self._seen:
+            return
+        self._seen = version
+        self._look_at_rollouts(self._reader)
+        held = {
+            (device, epoch): upto
+            for device, epoch, upto in self._reader.execute("SELECT device, epoch, upto FROM watermark")
+        }
+        for key, upto in self.mail.acknowledged.items():
+            if upto > held.get(key, 0):
+                self.broke("what is acknowledged is stored", f"{key}: {upto}, stored {held.get(key, 0)}")
+
+    def _look_at_rollouts(self, connection: sqlite3.Connection) -> None:
+        devices = [device for (device,) in connection.execute("SELECT id FROM device")]
+        for digest, plan, text in connection.execute("SELECT digest, plan, state FROM rollout"):
+            state, seed = json.loads(text), json.loads(plan)["seed"]
+            cuts = Cuts(state["cuts"]["control"], tuple(state["cuts"]["stages"]))
+            drawn = {device: cuts.arm(place(seed, device)) for device in devices}
+            is_complete = state["phase"] == "completed"
+            given = {d for d, arm in drawn.items() if is_complete or CONTROL < arm < state["admitted"]}
+            self.admitted.setdefault(digest, set()).update(given)
+            self.stages[digest] = max(self.stages[digest], state["admitted"])
+            if self.catalogue.versions[digest].kind is not Kind.GOOD and (
+                state["admitted"] > 1 or is_complete
+            ):
+                self.broke("a bad version stays in its stage", f"{state['admitted']} stages were admitted")
+
+    # The end
+
+    def are_told(self, devices: list["Device"]) -> bool:
+        """Tell whether every device holds the newest desired state."""
+        assert self._reader is not None
+        newest = set(self._reader.execute("SELECT device, sequence FROM desiredstate").fetchall())
+        return newest == {(device.name, device.sequence) for device in devices}
+
+    def settle(self, devices: list["Device"]) -> None:
+        """Look at everything once the faults are over and everything has settled."""
+        connection = self._reader
+        assert connection is not None
+        self._look_at_mail(connection, devices)
+        wanted = dict(connection.execute("SELECT device, digest FROM assignment").fetchall())
+        refusals = connection.execute("SELECT device, reason, last_detail FROM refusal").fetchall()
+        if refusals:
+            self.broke("nothing of an honest device is refused", f"{refusals}")
+        for device in devices:
+            assert device.agent is not None
+            state = device.agent.course.state
+            slots = (model.current for model in state.models.values())
+            current = {slot.manifest for slot in slots if slot is not None}
+            if current != {digest for name, digest in wanted.items() if name == device.name}:
+                self.broke("devices run what they should", f"{device.name}: {state.models}")
+            self._look_for_garbage(device, state)
+
+    def _look_for_garbage(self, device: "Device", state: AgentState) -> None:
+        left = set(device.disk.files()) - _expected_files(device.disk, state)
+        if left:
+            self.broke("no garbage stays", f"{device.name}: {sorted(left)}")
+
+    def _look_at_mail(self, connection: sqlite3.Connection, devices: list["Device"]) -> None:
+        (ahead,) = connection.execute("SELECT count(*) FROM received").fetchone()
+        if ahead:
+            self.broke("no gap stays below what was sent", f"{ahead} messages wait behind one")
+        for device in devices:
+            assert device.agent is not None
+            status = device.agent.outbox.status()
+            self._look_at_windows(connection, device.name, status)
+            self._look_at_events(connection, device.name)
+
+    def _look_at_windows(
+        self, connection: sqlite3.Connection, device: str, status: wire.OutboxStatus
+    ) -> None:
+        query = "SELECT digest, start, end, calls FROM window WHERE device = ?"
+        rows = connection.execute(query, (device,)).fetchall()
+        if status.merged or status.dropped:
+            found: Counter[str] = Counter()
+            for digest, _, _, calls in rows:
+                found[digest] += calls
+            added = Counter({digest: n for (d, digest), n in self.mail.calls.items() if d == device})
+            if found - added or (added - found and not status.dropped):
+                self.broke("every call is stored exactly once", f"{device}: added {added}, stored {found}")
+            return
+        stored = Counter((device, digest, start, end) for digest, start, end, _ in rows)
+        whole = Counter({key: n for key, n in self.mail.windows.items() if key[0] == device})
+        if stored != whole:
+            lost, more = whole - stored, stored - whole
+            self.broke("every window is stored exactly once", f"lost {dict(lost)}, too many {dict(more)}")
+
+    def _look_at_events(self, connection: sqlite3.Connection, device: str) -> None:
+        query = "SELECT kind, digest, detail FROM event WHERE device = ? AND kind <> 'dropped'"
+        stored = Counter((device, *row) for row in connection.execute(query, (device,)))
+        added = Counter({key: n for key, n in self.mail.events.items() if key[0] == device})
+        if stored != added:
+            lost, more = added - stored, stored - added
+            self.broke("every event is stored exactly once", f"lost {dict(lost)}, too many {dict(more)}")
+
+
+def is_whole(disk: SimulatedDisk, digest: str) -> bool:
+    """Tell whether every file of a version is on a disk as it was signed."""
+    name = f"manifests/{digest}"
+    if disk.size(name) is None:
+        return False
+    document = disk.read(name)
+    return _hash(document) == digest and all(
+        disk.size(f"blobs/{entry.sha256}") is not None
+        and _hash(disk.read(f"blobs/{entry.sha256}")) == entry.sha256
+        for entry in parse(document).files
+    )
+
+
+def _read_state(disk: SimulatedDisk) -> AgentState:
+    """Return the state that a start would find now."""
+    found = (_decode(disk.read(name)) for name in (STATE, OLD_STATE) if disk.size(name) is not None)
+    return next((state for state in found if state is not None), AgentState())
+
+
+def _named(state: AgentState) -> set[str]:
+    """Return the versions that may answer by a state."""
+    named: set[SlotReport | None] = set()
+    for model in state.models.values():
+        named |= {model.current, model.candidate if model.phase in ON_TRIAL else None}
+    return {slot.manifest for slot in named if slot is not None}
+
+
+def _expected_files(disk: SimulatedDisk, state: AgentState) -> set[str]:
+    files = {STATE, OLD_STATE}
+    for digest in kept(state):
+        files.add(f"manifests/{digest}")
+        files |= {f"blobs/{entry.sha256}" for entry in parse(disk.read(f"manifests/{digest}")).files}
+    return files
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

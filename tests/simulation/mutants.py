@@ -1,0 +1,198 @@
+"""Bugs planted on purpose: a simulator that does not find each of them proves nothing.
+
+Each function plants one, until its ``MonkeyPatch`` is undone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from sqlmodel import Session
+
+from muster_agent import updater
+from muster_agent.course import Course
+from muster_agent.outbox import Outbox
+from muster_agent.state import AgentState, ModelState, kept
+from muster_agent.steps import Action, Activate, AnyEvent, Step
+from muster_agent.store import NEW, STATE, Store, _encode
+from muster_controller import ingest
+from muster_controller.domain import judge, rollout
+from muster_controller.domain.evidence import Evidence, Verdict
+from muster_controller.domain.facts import DeviceFacts
+from muster_controller.domain.plan import Plan
+from muster_controller.store import inbox
+from muster_models import topics, wire
+from muster_models.topics import Up
+from muster_models.trust import director
+from muster_models.wire import Desired
+from simulation import device
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def acknowledge_before_commit(patch: pytest.MonkeyPatch) -> None:
+    """Ingest tells devices what it is about to store."""
+
+    def process(self: ingest.Ingest, batch: Sequence[ingest._Waiting]) -> None:
+        for waiting in batch:
+            waiting.done()
+            if waiting.taken.name is not None:
+                name, epoch, sequence = waiting.taken.name
+                self._publish(topics.down(name, "stored"), wire.encode(wire.Stored(epoch, sequence)))
+        self._store([waiting.taken for waiting in batch])
+
+    patch.setattr(ingest.Ingest, "_process", process)
+
+
+def acknowledge_over_gaps(patch: pytest.MonkeyPatch) -> None:
+    """The watermark is the highest number that came, whatever is missing below it."""
+
+    def contiguous(stream: inbox.Stream, upto: int, known: set[inbox.Name]) -> int:
+        return max([upto, *(sequence for *name, sequence in known if tuple(name) == stream)])
+
+    patch.setattr(inbox, "_contiguous", contiguous)
+
+
+def store_repeats(patch: pytest.MonkeyPatch) -> None:
+    """Ingest takes every message for a new one."""
+    receive = inbox.receive
+
+    def forgetful(session: Session, names: Any) -> inbox.Receipt:
+        asked = frozenset(names)
+        return inbox.Receipt(asked, receive(session, asked).marks)
+
+    patch.setattr(inbox, "receive", forgetful)
+
+
+class DeletesOnSending(Outbox):
+    """Takes a message that was handed out for one that arrived."""
+
+    def batch(self, after: int, limit: int) -> list[tuple[int, Up, bytes]]:
+        messages = super().batch(after, limit)
+        for sequence, _, _ in messages:
+            with self._transaction():
+                self._delete("sequence = ?", sequence)
+        return messages
+
+
+def delete_on_sending(patch: pytest.MonkeyPatch) -> None:
+    """The outbox trusts the broker."""
+    patch.setattr(device, "Outbox", DeletesOnSending)
+
+
+class ActsFirst(Course):
+    """Carries out what was decided, and saves it then."""
+
+    def handle(self, model: str, event: AnyEvent) -> bool:
+        after, actions = updater.step(self._model(model), event)
+        self._act(after, actions)
+        self._save(replace(self.state, models=self.state.models | {model: after}))
+        return bool(actions)
+
+
+def save_after_effect(patch: pytest.MonkeyPatch) -> None:
+    """The state is saved when everything is done."""
+    patch.setattr(device, "Course", ActsFirst)
+
+
+class NoFolderSync(Store):
+    """Trusts that a renaming is on the disk."""
+
+    def save(self, state: AgentState) -> None:
+        self._kept = (self._kept or frozenset()) | kept(state)
+        self._write_new(STATE, _encode(state))
+        self._disk.rename(STATE + NEW, STATE)
+        self._kept = kept(state)
+
+
+def sync_no_folder(patch: pytest.MonkeyPatch) -> None:
+    """What was saved may be gone after a power cut."""
+    patch.setattr(device, "Store", NoFolderSync)
+
+
+class KeepsAll(Store):
+    """Removes nothing."""
+
+    def collect(self, keep: object = ()) -> None:
+        """Do nothing."""
+
+
+def never_collect(patch: pytest.MonkeyPatch) -> None:
+    """Old versions stay on the disk."""
+    patch.setattr(device, "Store", KeepsAll)
+
+
+def count_downloads_as_tries(patch: pytest.MonkeyPatch) -> None:
+    """An attempt to download counts as a try of the version."""
+    begin = updater._begin_download
+
+    def counting(state: ModelState, now: float) -> Step:
+        after, actions = begin(state, now)
+        return replace(after, tries=after.tries + 1), actions
+
+    patch.setattr(updater, "_begin_download", counting)
+
+
+def give_control_the_candidate(patch: pytest.MonkeyPatch) -> None:
+    """Every device of the cohort gets the version with the first stage."""
+
+    def everybody(
+        plan: Plan, state: rollout.State, devices: Mapping[str, DeviceFacts]
+    ) -> dict[str, str | None]:
+        given = assigned(plan, state, devices)
+        is_out = state.phase is rollout.RolloutPhase.RUNNING and state.admitted > 0
+        return dict.fromkeys(given, plan.digest) if is_out else given
+
+    assigned = rollout.assignments
+    patch.setattr(rollout, "assignments", everybody)
+
+
+def judge_everything_healthy(patch: pytest.MonkeyPatch) -> None:
+    """The verdict is yes, whatever was observed."""
+
+    def yes(*args: Any, **kwargs: Any) -> Evidence:
+        return replace(judged(*args, **kwargs), verdict=Verdict.HEALTHY, missing=())
+
+    judged = judge.judge
+    patch.setattr(rollout, "judge", yes)
+
+
+def never_roll_back(patch: pytest.MonkeyPatch) -> None:
+    """A device whose candidate failed leaves it answering."""
+
+    def stays(state: ModelState, event: AnyEvent) -> Step:
+        after, actions = step(state, event)
+        return after, tuple(action for action in actions if not _goes_back(state, action))
+
+    def _goes_back(state: ModelState, action: Action) -> bool:
+        is_current = state.current is not None and action == Activate(state.current.manifest)
+        return is_current and state.candidate is not None
+
+    step = updater.step
+    patch.setattr("muster_agent.course.step", stays)
+
+
+def obey_strangers(patch: pytest.MonkeyPatch) -> None:
+    """A device obeys any envelope that parses."""
+
+    def trusting(envelope: bytes, _targets: object, **_: object) -> Desired:
+        return wire.decode_desired(director._parse(envelope).payload)
+
+    patch.setattr("simulation.outside.open_envelope", trusting)
+
+
+PLANTS: tuple[Plant, ...] = (
+    acknowledge_before_commit,
+    acknowledge_over_gaps,
+    store_repeats,
+    delete_on_sending,
+    save_after_effect,
+    sync_no_folder,
+    never_collect,
+    count_downloads_as_tries,
+    give_control_the_candidate,
+    judge_everything_healthy,
+    never_roll_back,
+    obey_strangers,
+)
