@@ -17,7 +17,7 @@ from predict_overhead import Inputs, bare
 from rig.http import ROW
 from rig.versions import lay_out
 
-from muster_agent.recordings import Recordings
+from muster_agent.measure.recordings import Recordings
 from muster_agent.runner import Isolation, Runner, Zygote
 from muster_models.trust.verified import VerifiedManifest
 from muster_models.wire import Reporting

@@ -11,7 +11,7 @@ from figure import Figure, interleave, publish
 from numpy.typing import NDArray
 from rig.versions import lay_out
 
-from muster_agent.recordings import Recordings
+from muster_agent.measure.recordings import Recordings
 from muster_agent.runner import Isolation, Runner, Zygote
 from muster_models.trust.verified import VerifiedManifest
 from muster_models.wire import Reporting

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from muster_agent import localsocket, oip
-from muster_agent.httpwire import Connection, HttpError, Message
 from muster_agent.runner.channel import set_timeout
+from muster_agent.serving import localsocket, oip
+from muster_agent.serving.httpwire import Connection, HttpError, Message
 from muster_models.errors import PredictionError, Reason
 
 Array = NDArray[np.generic]

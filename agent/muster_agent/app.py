@@ -21,30 +21,30 @@ from numpy.typing import ArrayLike, NDArray
 from muster_agent import sandbox
 from muster_agent.config import Folder, load_settings
 from muster_agent.control import controls
-from muster_agent.course import Course
 from muster_agent.disk import RealDisk
-from muster_agent.download import Downloader
 from muster_agent.enroll import renew
 from muster_agent.errands import Errands, Outside
-from muster_agent.executor import Executor
 from muster_agent.health import measure
 from muster_agent.identity import certificate_life, tls_context
-from muster_agent.installer import Installer, Parts
-from muster_agent.lanes import Lanes
 from muster_agent.link import Link, Pace
 from muster_agent.loop import Loop, Outlets
 from muster_agent.machine import this_machine
+from muster_agent.measure.outbox import Outbox, WindowPart
+from muster_agent.measure.recordings import Recordings
 from muster_agent.notices import Notice, Notices
 from muster_agent.notify import Notifier
-from muster_agent.outbox import Outbox, WindowPart
 from muster_agent.ownership import own
-from muster_agent.recordings import Recordings
 from muster_agent.runner import Isolation, Runner, Serving, Zygote
-from muster_agent.serve import Server
+from muster_agent.serving.server import Server
 from muster_agent.status import Status, answering_of
-from muster_agent.steps import WorkerFailed
 from muster_agent.store import Store
-from muster_agent.verifier import Verifier
+from muster_agent.update.course import Course
+from muster_agent.update.download import Downloader
+from muster_agent.update.executor import Executor
+from muster_agent.update.installer import Installer, Parts
+from muster_agent.update.lanes import Lanes
+from muster_agent.update.steps import WorkerFailed
+from muster_agent.update.verifier import Verifier
 from muster_models.errors import NotFoundError, Reason, StorageError
 from muster_models.trust.client import TrustClient
 from muster_models.trust.fetcher import Fetcher

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster_agent.notices import Notice, Notices
-from muster_agent.verifier import Verifier
+from muster_agent.update.verifier import Verifier
 from muster_models.errors import MusterError, TrustError
 from muster_models.wire import Desired
 

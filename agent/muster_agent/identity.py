@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from muster_agent.config import Folder
+from muster_models import durable
 from muster_models.errors import Reason, StorageError, TrustError
-from muster_models.trust import durable
 
 RENEW_AT = 2 / 3  # of a certificate's life
 

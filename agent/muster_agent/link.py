@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from muster_agent.config import Broker
-from muster_agent.outbox import Outbox
+from muster_agent.measure.outbox import Outbox
 from muster_agent.session import Answered, Arrived, Session
 from muster_models import topics, wire
 from muster_models.errors import MusterError, TransferError

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from muster_agent.course import Course
-from muster_agent.steps import AnyEvent, RollBackOrdered
+from muster_agent.update.course import Course
+from muster_agent.update.steps import AnyEvent, RollBackOrdered
 from muster_models.errors import StorageError
 from muster_models.wire import Desired, ModelReport, Reporting
 

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from muster_agent.outbox import Outbox
-from muster_agent.steps import EventKind
+from muster_agent.measure.outbox import Outbox
+from muster_agent.update.steps import EventKind
 from muster_models.errors import Reason, StorageError
 
 log = logging.getLogger(__name__)

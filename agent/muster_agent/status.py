@@ -8,8 +8,8 @@ from muster_agent.config import Folder, Settings
 from muster_agent.disk import RealDisk
 from muster_agent.identity import certificate_life
 from muster_agent.runner import Serving
-from muster_agent.state import report
 from muster_agent.store import Store
+from muster_agent.update.state import report
 from muster_models import __version__
 from muster_models.wire import ModelReport, OutboxStatus
 

@@ -24,7 +24,7 @@ from typing import Self
 import msgspec
 
 from muster_agent.disk import Disk
-from muster_agent.state import AgentState, kept
+from muster_agent.update.state import AgentState, kept
 from muster_models.errors import FitError, ManifestError, Reason, StorageError, TransferError, TrustError
 from muster_models.manifest import FileEntry, Manifest, digest, parse
 from muster_models.trust.verified import VerifiedManifest

@@ -14,12 +14,12 @@ from fastapi import FastAPI
 
 from muster_controller.api.app import make_api
 from muster_controller.api.device_side import make_device_app
-from muster_controller.broker import Broker
-from muster_controller.broker_config import Listener, Revoked
+from muster_controller.broker.config import Listener, Revoked
+from muster_controller.broker.process import Broker
 from muster_controller.config import Folder, Settings, load_settings
 from muster_controller.ingest import Ingest
 from muster_controller.link import Address, Link
-from muster_controller.reconcile import Outside, Reconcile
+from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.service.context import Context
 from muster_controller.service.opening import Opened, open_folder
 from muster_controller.serving import DeviceTls, bind, make_server, serve

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from pathlib import Path
 
-from muster_controller.broker_config import Listener
+from muster_controller.broker.config import Listener
 from muster_controller.pki import Authority
 from muster_models import topics
 from muster_models.errors import TransferError

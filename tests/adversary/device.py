@@ -9,16 +9,16 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from muster_agent.course import Course
 from muster_agent.disk import RealDisk
-from muster_agent.download import Downloader
-from muster_agent.installer import Installer, Parts
 from muster_agent.machine import Machine
-from muster_agent.recordings import Recordings
+from muster_agent.measure.recordings import Recordings
 from muster_agent.runner import Runner, Serving
-from muster_agent.steps import Downloaded, Verified
 from muster_agent.store import Store
-from muster_agent.verifier import Verifier
+from muster_agent.update.course import Course
+from muster_agent.update.download import Downloader
+from muster_agent.update.installer import Installer, Parts
+from muster_agent.update.steps import Downloaded, Verified
+from muster_agent.update.verifier import Verifier
 from muster_models.errors import MusterError, Reason
 from muster_models.trust.client import TrustClient
 from muster_models.trust.fetcher import Fetcher, Limits

@@ -16,9 +16,9 @@ SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("
 # Rooms that decide: values in, values out.
 PURE = (
     "controller/muster_controller/domain/",
-    "agent/muster_agent/state.py",
-    "agent/muster_agent/steps.py",
-    "agent/muster_agent/updater.py",
+    "agent/muster_agent/update/state.py",
+    "agent/muster_agent/update/steps.py",
+    "agent/muster_agent/update/updater.py",
     "models/muster_models/sketch/",
     "models/muster_models/wire.py",
     "models/muster_models/topics.py",

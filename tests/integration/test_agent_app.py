@@ -12,7 +12,7 @@ import pytest
 
 from muster_agent import Agent, Client
 from muster_agent.identity import certificate_life, make_request, ready_key
-from muster_agent.updater import MAX_CRASHES
+from muster_agent.update.updater import MAX_CRASHES
 from muster_models.errors import MusterError, PredictionError, Reason, StorageError
 from muster_models.manifest import Setting
 from muster_models.trust.verified import VerifiedManifest

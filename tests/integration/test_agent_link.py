@@ -15,7 +15,7 @@ import pytest
 from muster_agent.config import Broker, Folder
 from muster_agent.identity import tls_context
 from muster_agent.link import Link, Pace
-from muster_agent.outbox import Outbox
+from muster_agent.measure.outbox import Outbox
 from muster_agent.session import Session
 from muster_controller.pki import Authority
 from muster_models import topics, wire

@@ -19,7 +19,7 @@ from muster_agent.__main__ import main
 from muster_agent.api import Client
 from muster_agent.batch.run import Meter, Wish, run
 from muster_agent.runner import Serving
-from muster_agent.serve import Server
+from muster_agent.serving.server import Server
 from muster_models.errors import InvalidInputError, PredictionError, Reason, StorageError
 from muster_models.manifest import TensorSpec
 from support.manifests import make_manifest

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from muster_controller.broker import AMQTT_WARNING, Broker
-from muster_controller.broker_config import Listener, Revoked, find_mosquitto
+from muster_controller.broker.config import Listener, Revoked, find_mosquitto
+from muster_controller.broker.process import AMQTT_WARNING, Broker
 from muster_controller.link import Address, Link
 from muster_controller.pki import CONTROLLER, Authority
 from muster_models import topics
@@ -424,8 +424,8 @@ def test_a_broker_that_a_killed_controller_left_behind_is_ended(tmp_path: Path) 
     port = free_port()
     program = (
         "import os, pathlib, sys\n"
-        "from muster_controller.broker import Broker\n"
-        "from muster_controller.broker_config import Listener\n"
+        "from muster_controller.broker.process import Broker\n"
+        "from muster_controller.broker.config import Listener\n"
         "folder, pki, port = sys.argv[1:]\n"
         "Broker(pathlib.Path(folder), Listener('127.0.0.1', int(port), pathlib.Path(pki))).start()\n"
         "os.kill(os.getpid(), 9)\n"

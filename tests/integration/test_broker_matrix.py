@@ -15,8 +15,8 @@ from typing import get_args
 import pytest
 from sqlmodel import func, select
 
-from muster_controller.broker import Broker
-from muster_controller.broker_config import PACKET_BYTES, Listener
+from muster_controller.broker.config import PACKET_BYTES, Listener
+from muster_controller.broker.process import Broker
 from muster_controller.ingest import Ingest
 from muster_controller.link import Address, Link
 from muster_controller.pki import CONTROLLER, Authority

@@ -13,12 +13,12 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from sqlmodel import select
 
-from muster_controller.broker import Broker
-from muster_controller.broker_config import Listener
+from muster_controller.broker.config import Listener
+from muster_controller.broker.process import Broker
 from muster_controller.config import Settings
 from muster_controller.ingest import Ingest
 from muster_controller.link import Address, Link
-from muster_controller.reconcile import Outside, Reconcile
+from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.store import assignments
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.tables import DesiredState, WindowRecord

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from muster_agent import doctor, localsocket
+from muster_agent import doctor
 from muster_agent.__main__ import main
 from muster_agent.config import Folder, load_settings
 from muster_agent.doctor.finding import Finding
 from muster_agent.identity import certificate_life
+from muster_agent.serving import localsocket
 from muster_models import toml_file
 from muster_models.trust import memory
 from support import agent_site

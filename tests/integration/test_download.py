@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from muster_agent.disk import Disk, RealDisk
-from muster_agent.download import FRUITLESS_REQUESTS, CancelledError, Downloader
 from muster_agent.store import HEADROOM_BYTES, Store
+from muster_agent.update.download import FRUITLESS_REQUESTS, CancelledError, Downloader
 from muster_models.errors import FitError, MusterError, Reason, StorageError, TransferError, TrustError
 from muster_models.trust.fetcher import Fetcher, Limits
 from support.disk import Fault, SimulatedDisk

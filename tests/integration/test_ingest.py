@@ -18,8 +18,8 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import func, select
 
 from muster_controller import ingest, intake
-from muster_controller.broker import Broker
-from muster_controller.broker_config import Listener
+from muster_controller.broker.config import Listener
+from muster_controller.broker.process import Broker
 from muster_controller.ingest import Ingest, Pace
 from muster_controller.store.engine import Reading
 from muster_controller.store.tables import Received, Refusal, WindowRecord

@@ -14,7 +14,7 @@ import pytest
 
 from muster_agent.api import Client
 from muster_agent.runner import Patience, Runner, Zygote
-from muster_agent.serve import Server
+from muster_agent.serving.server import Server
 from muster_models.errors import PredictionError, Reason
 from support import small_models
 from support.verified import answers, lay_out, rows

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muster_agent import httpwire, localsocket
 from muster_agent.api import Client
 from muster_agent.runner import Serving
-from muster_agent.serve import Server
+from muster_agent.serving import httpwire, localsocket
+from muster_agent.serving.server import Server
 from muster_models.errors import PredictionError, Reason, StorageError
 from muster_models.manifest import TensorSpec
 from support.manifests import make_manifest

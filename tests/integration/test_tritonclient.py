@@ -10,7 +10,7 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from muster_agent.runner import Serving
-from muster_agent.serve import Server
+from muster_agent.serving.server import Server
 from muster_models.errors import PredictionError, Reason
 from muster_models.manifest import TensorSpec
 from support.manifests import make_manifest

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from muster_models import durable
 from muster_models.errors import StorageError
 from muster_models.manifest import digest, encode
-from muster_models.trust import durable, publisher
+from muster_models.trust import publisher
 from muster_models.trust.client import TrustClient
 from muster_models.trust.repository import Repository
 from muster_models.trust.verified import VerifiedManifest

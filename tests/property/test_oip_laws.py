@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from muster_agent import oip
-from muster_agent.httpwire import HttpError
-from muster_agent.oip import InferRequest
 from muster_agent.runner import channel
+from muster_agent.serving import oip
+from muster_agent.serving.httpwire import HttpError
+from muster_agent.serving.oip import InferRequest
 from muster_models.errors import MessageError
 from support.verified import Array
 

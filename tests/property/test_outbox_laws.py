@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from muster_agent.outbox import MAX_UNDERWAY
+from muster_agent.measure.outbox import MAX_UNDERWAY
 from muster_models.wire import Event, Stored
 from support.outboxes import Controller, open_outbox, part
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_controller.domain.draw import CONTROL, arms
-from muster_controller.domain.evidence import Gate
 from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
-from muster_controller.domain.rollout import (
+from muster_controller.domain.rollouts.draw import CONTROL, arms
+from muster_controller.domain.rollouts.evidence import Gate
+from muster_controller.domain.rollouts.machine import (
     Abort,
     Event,
     Pause,

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from muster_agent.state import AgentState, kept
 from muster_agent.store import NEW, OLD_STATE, STATE, BlobWriter, Store, _blob, _encode
+from muster_agent.update.state import AgentState, kept
 from muster_models.errors import StorageError
 from muster_models.manifest import FileEntry
 from muster_models.trust.verified import VerifiedManifest

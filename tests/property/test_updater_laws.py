@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_agent import steps
-from muster_agent.state import ON_TRIAL, WORKING, AgentState, ModelState, kept, report
-from muster_agent.steps import AnyEvent
-from muster_agent.updater import MAX_CRASHES, MAX_TRIES, PATIENCE, step
+from muster_agent.update import steps
+from muster_agent.update.state import ON_TRIAL, WORKING, AgentState, ModelState, kept, report
+from muster_agent.update.steps import AnyEvent
+from muster_agent.update.updater import MAX_CRASHES, MAX_TRIES, PATIENCE, step
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.model_states import ALL, CURRENT, NEXT, NOTHING, NOW, OLDER, OTHER, SEQUENCE, WORK, asked

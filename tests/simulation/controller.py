@@ -18,18 +18,18 @@ from securesystemslib.signer import CryptoSigner, Signer
 from sqlalchemy import Engine, event
 
 from muster_controller.config import DriftSettings, Settings
-from muster_controller.domain import rollout as domain
 from muster_controller.domain.facts import Facts
-from muster_controller.domain.plan import Plan
+from muster_controller.domain.rollouts import machine as domain
+from muster_controller.domain.rollouts.plan import Plan
 from muster_controller.ingest import Ingest
 from muster_controller.pki import Issued
-from muster_controller.reconcile import Outside, Reconcile
+from muster_controller.reconcile.loop import Outside, Reconcile
+from muster_controller.reconcile.telling import DAY_SECONDS
 from muster_controller.store import enrolment, rollouts, versions
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
 from muster_controller.store.engine import Reading, Unit, migrate, open_database
 from muster_controller.store.facts import device_facts
-from muster_controller.telling import DAY_SECONDS
 from muster_models.trust.director import _parse, sign_desired
 from muster_models.wire import Desired, DesiredModel, Reporting, decode_desired
 from simulation.bus import Bus

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from muster_agent.course import Course
-from muster_agent.download import Downloader
-from muster_agent.executor import Executor
-from muster_agent.installer import Installer, Parts
 from muster_agent.machine import Machine
+from muster_agent.measure.outbox import Outbox, WindowPart
 from muster_agent.notices import Notice, Notices
-from muster_agent.outbox import Outbox, WindowPart
-from muster_agent.steps import AnyEvent, WorkerFailed
 from muster_agent.store import Store
-from muster_agent.updater import MAX_CRASHES
+from muster_agent.update.course import Course
+from muster_agent.update.download import Downloader
+from muster_agent.update.executor import Executor
+from muster_agent.update.installer import Installer, Parts
+from muster_agent.update.steps import AnyEvent, WorkerFailed
+from muster_agent.update.updater import MAX_CRASHES
 from muster_models import topics, wire
 from muster_models.errors import MessageError, Reason, StorageError, TrustError
 from simulation.bus import Bus

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muster_agent.course import Course
-from muster_agent.outbox import WindowPart
-from muster_agent.state import ON_TRIAL, AgentState, ModelState, kept
+from muster_agent.measure.outbox import WindowPart
 from muster_agent.store import OLD_STATE, STATE, Store, _decode
-from muster_controller.domain.draw import CONTROL, Cuts, place
+from muster_agent.update.course import Course
+from muster_agent.update.state import ON_TRIAL, AgentState, ModelState, kept
+from muster_controller.domain.rollouts.draw import CONTROL, Cuts, place
 from muster_models import wire
 from muster_models.manifest import parse
 from muster_models.wire import Phase, SlotReport, Stored

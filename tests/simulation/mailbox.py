@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from muster_agent.outbox import Outbox, WindowPart
-from muster_agent.steps import EventKind
+from muster_agent.measure.outbox import Outbox, WindowPart
+from muster_agent.update.steps import EventKind
 from muster_models.errors import Reason
 from muster_models.topics import Up
 from muster_models.wire import Health, ModelReport, OutboxStatus, Stored

@@ -10,17 +10,18 @@ import pytest
 from msgspec.structs import replace
 from sqlmodel import Session
 
-from muster_agent import updater
-from muster_agent.course import Course
-from muster_agent.outbox import Outbox
-from muster_agent.state import AgentState, ModelState, kept
-from muster_agent.steps import Action, Activate, AnyEvent, Step
+from muster_agent.measure.outbox import Outbox
 from muster_agent.store import NEW, STATE, Store, _encode
+from muster_agent.update import updater
+from muster_agent.update.course import Course
+from muster_agent.update.state import AgentState, ModelState, kept
+from muster_agent.update.steps import Action, Activate, AnyEvent, Step
 from muster_controller import ingest
-from muster_controller.domain import judge, rollout
-from muster_controller.domain.evidence import Evidence, Verdict
 from muster_controller.domain.facts import DeviceFacts
-from muster_controller.domain.plan import Plan
+from muster_controller.domain.rollouts import judge
+from muster_controller.domain.rollouts import machine as rollout
+from muster_controller.domain.rollouts.evidence import Evidence, Verdict
+from muster_controller.domain.rollouts.plan import Plan
 from muster_controller.store import inbox
 from muster_models import topics, wire
 from muster_models.topics import Up
@@ -170,7 +171,7 @@ def never_roll_back(patch: pytest.MonkeyPatch) -> None:
         return is_current and state.candidate is not None
 
     step = updater.step
-    patch.setattr("muster_agent.course.step", stays)
+    patch.setattr("muster_agent.update.course.step", stays)
 
 
 def obey_strangers(patch: pytest.MonkeyPatch) -> None:

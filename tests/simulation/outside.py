@@ -14,13 +14,13 @@ from random import Random
 import numpy as np
 from tuf.api.metadata import Targets
 
-from muster_agent.lanes import Job, Lanes
-from muster_agent.outbox import WindowPart
-from muster_agent.recorder import merge_windows
-from muster_agent.recordings import Recordings, read_baseline
+from muster_agent.measure.outbox import WindowPart
+from muster_agent.measure.recorder import merge_windows
+from muster_agent.measure.recordings import Recordings, read_baseline
 from muster_agent.runner import Runner, Serving
 from muster_agent.runner.job import Verdict
-from muster_agent.verifier import Verifier
+from muster_agent.update.lanes import Job, Lanes
+from muster_agent.update.verifier import Verifier
 from muster_models.errors import Reason, TransferError, TrustError
 from muster_models.sketch.codec import encode
 from muster_models.sketch.window import sketch_rows

@@ -17,8 +17,8 @@ from random import Random
 
 from tuf.api.metadata import Metadata, Targets
 
-from muster_controller.domain.plan import Plan, Stage
-from muster_controller.domain.rollout import Abort, Resume, RolloutPhase, State, Step
+from muster_controller.domain.rollouts.machine import Abort, Resume, RolloutPhase, State, Step
+from muster_controller.domain.rollouts.plan import Plan, Stage
 from muster_models.trust import publisher
 from simulation.bus import Bus, Traffic
 from simulation.controller import SETTINGS, Controller, director

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from muster_agent.disk import Disk
-from muster_agent.state import AgentState, ModelState
-from muster_agent.steps import (
+from muster_agent.store import Store
+from muster_agent.update.state import AgentState, ModelState
+from muster_agent.update.steps import (
     Abandon,
     Action,
     Activate,
@@ -33,8 +34,7 @@ from muster_agent.steps import (
     Wanted,
     WorkerFailed,
 )
-from muster_agent.store import Store
-from muster_agent.updater import step
+from muster_agent.update.updater import step
 from muster_models.errors import MusterError, Reason, StorageError, TrustError
 from muster_models.wire import Phase
 from support.versions import Version

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from muster_agent.config import Folder, load_settings
 from muster_agent.disk import Disk, RealDisk
 from muster_agent.identity import ready_key, tls_context
-from muster_agent.outbox import Outbox
-from muster_agent.state import AgentState
+from muster_agent.measure.outbox import Outbox
 from muster_agent.store import OLD_STATE, Store
+from muster_agent.update.state import AgentState
 from muster_models import wire
 from muster_models.trust.client import TrustClient
 from muster_models.trust.verified import VerifiedManifest

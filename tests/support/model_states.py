@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from muster_agent.state import ModelState
+from muster_agent.update.state import ModelState
 from muster_models.errors import Reason
 from muster_models.wire import DesiredModel, Phase, SlotReport
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from muster_agent.outbox import Outbox, WindowPart
+from muster_agent.measure.outbox import Outbox, WindowPart
 from muster_models import wire
 from muster_models.topics import Up
 from muster_models.wire import LATENCY_EDGES_MS, Outboxed, Stored, Window

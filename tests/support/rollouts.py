@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
-from muster_controller.domain.plan import Plan, parse_plan
-from muster_controller.domain.rollout import Decision, Event, Start, State, Tick, assignments, decide
+from muster_controller.domain.rollouts.machine import Decision, Event, Start, State, Tick, assignments, decide
+from muster_controller.domain.rollouts.plan import Plan, parse_plan
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.windows import DEVICES, GROUPS, Digits, window

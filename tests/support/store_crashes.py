@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from muster_agent.disk import Disk
-from muster_agent.state import AgentState, kept
 from muster_agent.store import OLD_STATE, STATE
+from muster_agent.update.state import AgentState, kept
 from muster_models.errors import StorageError
 from muster_models.manifest import parse
 from support.device_course import DeviceCourse, Ledger, World

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from muster_agent.disk import RealDisk
-from muster_agent.steps import Restarted, Wanted
+from muster_agent.update.steps import Restarted, Wanted
 from support.device_course import DeviceCourse, Ledger
 from support.outboxes import open_outbox, part
 from support.store_crashes import WORLD

@@ -5,9 +5,10 @@ import random
 
 import pytest
 
-from muster_agent.course import Course
-from muster_agent.state import ModelState
-from muster_agent.steps import (
+from muster_agent.store import Store
+from muster_agent.update.course import Course
+from muster_agent.update.state import ModelState
+from muster_agent.update.steps import (
     Action,
     Activate,
     Activated,
@@ -20,7 +21,6 @@ from muster_agent.steps import (
     Verify,
     WorkerFailed,
 )
-from muster_agent.store import Store
 from muster_models.errors import Reason, StorageError
 from muster_models.wire import Desired, Phase, Reporting
 from support.disk import Fault, SimulatedDisk

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from muster_agent.measure.outbox import Outbox
 from muster_agent.notices import QUIET_SECONDS, Notice, Notices
-from muster_agent.outbox import Outbox
 from muster_models import wire
 from muster_models.errors import Reason, StorageError
 

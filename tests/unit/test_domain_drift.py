@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from muster_controller.domain.drift import DriftConfig, DriftState, Signal, decode_state, observe, retire
+from muster_controller.domain.drift.detector import (
+    DriftConfig,
+    DriftState,
+    Signal,
+    decode_state,
+    observe,
+    retire,
+)
 from muster_controller.domain.facts import WindowFacts
 from muster_models.errors import SketchError
 from muster_models.sketch.baseline import Baseline

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from muster_controller.domain import gauges
-from muster_controller.domain.evidence import Gate, Verdict
 from muster_controller.domain.facts import DeviceFacts, WindowFacts
-from muster_controller.domain.gauges import Reading
-from muster_controller.domain.outcome import Outcome, has_returned, outcome_of
-from muster_controller.domain.plan import Limits, Margins
-from muster_controller.domain.rollout import RolloutPhase
+from muster_controller.domain.rollouts import gauges
+from muster_controller.domain.rollouts.evidence import Gate, Verdict
+from muster_controller.domain.rollouts.gauges import Reading
+from muster_controller.domain.rollouts.machine import RolloutPhase
+from muster_controller.domain.rollouts.outcome import Outcome, has_returned, outcome_of
+from muster_controller.domain.rollouts.plan import Limits, Margins
 from muster_models.errors import Reason
 from muster_models.sketch.baseline import make_baseline
 from muster_models.sketch.features import VALUE

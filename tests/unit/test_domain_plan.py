@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from muster_controller.domain.draw import CONTROL, WITNESSES, arms, draw, witnesses
-from muster_controller.domain.plan import Plan, parse_plan
+from muster_controller.domain.rollouts.draw import CONTROL, WITNESSES, arms, draw, witnesses
+from muster_controller.domain.rollouts.plan import Plan, parse_plan
 from muster_models.errors import RequestError
 from support.rollouts import NEW, OLD, make_plan
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from muster_controller.domain.draw import CONTROL, arms
-from muster_controller.domain.rollout import (
+from muster_controller.domain.rollouts.draw import CONTROL, arms
+from muster_controller.domain.rollouts.machine import (
     Abort,
     Pause,
     Promote,

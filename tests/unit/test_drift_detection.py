@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from muster_controller.domain.drift import DriftConfig, DriftState, Signal, observe
+from muster_controller.domain.drift.detector import DriftConfig, DriftState, Signal, observe
 from muster_models.sketch.baseline import Baseline
 from support.windows import DEVICES, GROUPS, Made, rounds
 

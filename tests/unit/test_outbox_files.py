@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muster_agent.outbox import MAX_UNDERWAY, Outbox
+from muster_agent.measure.outbox import MAX_UNDERWAY, Outbox
 from muster_models import wire
 from muster_models.errors import MessageError, Reason, StorageError
 from muster_models.wire import Event, ModelReport, Outboxed, Phase, Stored, Window

@@ -12,13 +12,13 @@ from sqlalchemy import event
 from sqlmodel import select
 
 from muster_controller import intake
-from muster_controller.advancing import Advancing
-from muster_controller.broker_config import Revoked
+from muster_controller.broker.config import Revoked
 from muster_controller.config import DriftSettings, Settings
-from muster_controller.domain import rollout as domain
-from muster_controller.domain.plan import Plan, Stage, parse_plan
-from muster_controller.domain.rollout import RolloutPhase
-from muster_controller.reconcile import Outside, Reconcile
+from muster_controller.domain.rollouts import machine as domain
+from muster_controller.domain.rollouts.machine import RolloutPhase
+from muster_controller.domain.rollouts.plan import Plan, Stage, parse_plan
+from muster_controller.reconcile.advancing import Advancing
+from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.store import assignments, desired, drift, enrolment, rollouts, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.facts import rollout_facts

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from muster_agent import recorder as room
-from muster_agent.outbox import WindowPart
-from muster_agent.recorder import Array, Recorder, merge_windows
+from muster_agent.measure import recorder as room
+from muster_agent.measure.outbox import WindowPart
+from muster_agent.measure.recorder import Array, Recorder, merge_windows
 from muster_models.errors import PredictionError, Reason, StorageError
 from muster_models.manifest import FeatureSpec
 from muster_models.sketch import codec

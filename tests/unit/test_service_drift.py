@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from muster_controller.domain.drift import Signal
+from muster_controller.domain.drift.detector import Signal
 from muster_controller.service import drift
 from muster_controller.service.drift import DriftQuery
 from muster_controller.store import drift as store

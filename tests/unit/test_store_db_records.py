@@ -7,7 +7,7 @@ import pytest
 from sqlmodel import col, select
 
 from muster_controller.domain.desired import Held
-from muster_controller.domain.drift import Signal
+from muster_controller.domain.drift.detector import Signal
 from muster_controller.store import assignments, desired, devices, drift, inbox, rollouts, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.tables import Alarm

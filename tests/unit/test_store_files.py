@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from muster_agent.disk import RealDisk
-from muster_agent.state import AgentState, ModelState
 from muster_agent.store import HEADROOM_BYTES, OLD_STATE, PART, STATE, Store, _blob, _decode
+from muster_agent.update.state import AgentState, ModelState
 from muster_models.errors import FitError, Reason, StorageError, TransferError, TrustError
 from muster_models.manifest import FileEntry
 from muster_models.wire import SlotReport

@@ -3,10 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from muster_agent import steps
-from muster_agent.state import ModelState
-from muster_agent.steps import AnyEvent
-from muster_agent.updater import DOWNLOAD_SECONDS, MAX_CRASHES, MAX_TRIES, PATIENCE, backoff, step
+from muster_agent.update import steps
+from muster_agent.update.state import ModelState
+from muster_agent.update.steps import AnyEvent
+from muster_agent.update.updater import DOWNLOAD_SECONDS, MAX_CRASHES, MAX_TRIES, PATIENCE, backoff, step
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.model_states import (

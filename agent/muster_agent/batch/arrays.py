@@ -10,9 +10,9 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from muster_agent import oip
 from muster_agent.api import TensorDescription
 from muster_agent.batch.source import Array, Batch, Tensors, invalid, readable, row_shape
+from muster_agent.serving import oip
 
 _MAX_TEXT = 65_536  # bytes; a header may ask for any number of them
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_agent import oip
 from muster_agent.api import TensorDescription
 from muster_agent.batch.source import Array, Batch, Tensors, invalid, readable, row_shape
+from muster_agent.serving import oip
 
 IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"})
 _PIXEL = 1 / 255

@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from muster_agent.batch.source import Array, invalid, readable
 from muster_agent.ownership import own
+from muster_models import durable
 from muster_models.errors import StorageError
-from muster_models.trust import durable
 
 PROGRESS = "progress.json"
 TEXT = "str"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from muster_agent import oip
 from muster_agent.api import TensorDescription
 from muster_agent.batch.source import Array, Batch, Tensors, invalid, readable, row_shape
+from muster_agent.serving import oip
 from muster_models.errors import InvalidInputError
 
 Columns = Mapping[str, Sequence[object]]

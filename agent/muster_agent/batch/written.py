@@ -13,8 +13,8 @@ from numpy.lib import format as npy
 
 from muster_agent.batch.parts import TEXT, Column, Parts
 from muster_agent.batch.source import Array, invalid
+from muster_models import durable
 from muster_models.errors import StorageError
-from muster_models.trust import durable
 
 SUFFIXES = (".csv", ".npy", ".npz", ".parquet")
 _ROWS = 1024  # in memory at once

@@ -20,7 +20,7 @@ from muster_controller.cli.output import (
     write_table,
     write_text,
 )
-from muster_controller.domain.terms import parse_share, parse_stages
+from muster_controller.domain.rollouts.terms import parse_share, parse_stages
 from muster_models.errors import Reason as Code
 from muster_models.errors import RequestError, TransferError
 

@@ -83,8 +83,8 @@ def write(path: Path, request: "Request") -> None:
     Raises:
         StorageError: The disk refuses.
     """
+    from muster_models.durable import replace  # noqa: PLC0415 - as above
     from muster_models.trust import request as requests  # noqa: PLC0415 - only where keys are used
-    from muster_models.trust.durable import replace  # noqa: PLC0415 - as above
 
     replace(path, requests.encode(request))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlmodel import Session
 
-from muster_controller.domain import draw
 from muster_controller.domain.facts import Facts
-from muster_controller.domain.plan import Plan, parse_plan
+from muster_controller.domain.rollouts import draw
+from muster_controller.domain.rollouts.plan import Plan, parse_plan
 from muster_controller.service.context import Context
 from muster_controller.service.versions import resolve
 from muster_controller.store import assignments

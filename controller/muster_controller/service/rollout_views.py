@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from muster_controller.domain import draw
 from muster_controller.domain.facts import DeviceFacts, Facts
-from muster_controller.domain.plan import Plan
-from muster_controller.domain.rollout import State
+from muster_controller.domain.rollouts import draw
+from muster_controller.domain.rollouts.machine import State
+from muster_controller.domain.rollouts.plan import Plan
 from muster_controller.store.views.devices import FAILED
 from muster_controller.store.views.history import AuditView
 from muster_controller.store.views.names import VersionRef

@@ -5,10 +5,11 @@ from typing import Literal
 import msgspec
 from sqlmodel import Session
 
-from muster_controller.domain import draw, rollout
 from muster_controller.domain.facts import DeviceFacts
-from muster_controller.domain.plan import Plan, parse_plan
-from muster_controller.domain.rollout import Decision, Event, State
+from muster_controller.domain.rollouts import draw
+from muster_controller.domain.rollouts import machine as rollout
+from muster_controller.domain.rollouts.machine import Decision, Event, State
+from muster_controller.domain.rollouts.plan import Plan, parse_plan
 from muster_controller.service.context import Context, Deed, record
 from muster_controller.service.rollout_plans import RolloutRequest, find_obstacles, gather, make_plan
 from muster_controller.service.rollout_views import (

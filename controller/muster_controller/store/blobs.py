@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from muster_models.durable import sync_folder
 from muster_models.errors import NotFoundError, Reason, RequestError, StorageError, TrustError
-from muster_models.trust.durable import sync_folder
 
 MAX_BLOB_BYTES = 2 * 1024**3
 _SHA256 = re.compile(r"[0-9a-f]{64}")

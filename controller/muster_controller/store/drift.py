@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from muster_controller.domain.drift import Signal
+from muster_controller.domain.drift.detector import Signal
 from muster_controller.store.engine import upsert
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Alarm, DriftState

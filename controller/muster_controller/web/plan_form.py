@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Form
 
-from muster_controller.domain.terms import parse_share, parse_stages
+from muster_controller.domain.rollouts.terms import parse_share, parse_stages
 from muster_controller.service.rollout_plans import RolloutRequest
 from muster_models.errors import RequestError
 

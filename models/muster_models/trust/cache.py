@@ -11,10 +11,10 @@ from typing import Any
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 
+from muster_models.durable import replace
 from muster_models.errors import StorageError
 from muster_models.trust import roles
 from muster_models.trust.anchor import Documents
-from muster_models.trust.durable import replace
 
 _TOP = ("timestamp", "snapshot", "targets")
 

@@ -24,8 +24,8 @@ from securesystemslib.exceptions import FormatError
 from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner, Key, Signer
 
+from muster_models.durable import sync_folder
 from muster_models.errors import Reason, StorageError, TrustError
-from muster_models.trust.durable import sync_folder
 
 MAX_BYTES = 16 * 1024  # an RSA-4096 key in PEM has 3,272
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from muster_models.durable import replace
 from muster_models.trust.anchor import Documents
-from muster_models.trust.durable import replace
 
 _log = logging.getLogger(__name__)
 _PLAUSIBLE = 1_767_225_600.0  # 2026-01-01: a clock before it was never set

@@ -13,11 +13,11 @@ from typing import TypeVar
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 
+from muster_models.durable import replace
 from muster_models.errors import ConflictError, NotFoundError, Reason, StorageError, TrustError
 from muster_models.manifest import digest, parse
 from muster_models.trust import listing, roles
 from muster_models.trust.anchor import verify_role, verify_roots, verify_top
-from muster_models.trust.durable import replace
 from muster_models.trust.roles import LIFETIMES, MODEL_PREFIX, Facts, facts_of, model_role
 from muster_models.trust.signatures import verify
 from muster_models.trust.state import State, follow, verify_state

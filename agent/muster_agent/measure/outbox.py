@@ -1,0 +1,384 @@
+"""What this device has not yet been told is stored: bounded, durable, delivered at least once.
+
+SQLite in WAL mode, every addition synced. Numbers are given late: a message gets its sequence number when it
+is first handed out for sending, and from then on it is kept, unchanged, until the controller's watermark
+covers it. Only messages without a number are merged or dropped, so the numbers have no hole that would hold
+the watermark up. How much may be on its way is bounded, so that a broker that accepts everything while the
+controller is down cannot pull the whole outbox into that state.
+
+When the outbox is full: first the pair of neighbouring windows of one version that is cheapest to merge is
+merged; then reports that a newer one replaces are dropped, then the oldest windows. Events are never dropped;
+that something was is an event itself.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from muster_agent.measure.outbox_database import open_or_begin, refusals
+from muster_agent.update.state import DETAIL_LENGTH
+from muster_agent.update.steps import EventKind
+from muster_models import wire
+from muster_models.errors import MessageError, Reason
+from muster_models.topics import Up
+from muster_models.wire import Event, Health, ModelReport, Outboxed, OutboxStatus, Report, Stored, Window
+
+Merge = Callable[[Window, Window], Window | None]
+
+MAX_UNDERWAY = 256  # messages that have a number and are not known to be stored
+ROW_BYTES = 64  # what SQLite adds to a message, about
+EVICT_TO = 0.95  # of max_bytes, so that a full outbox does not evict at every addition
+_CHEAPEST_PAIR = """
+SELECT id, following FROM (
+    SELECT id, is_fixed, lead(id) OVER pairs AS following, parts + lead(parts) OVER pairs AS together
+    FROM message WHERE kind = 'window' AND sequence IS NULL
+    WINDOW pairs AS (PARTITION BY grouping ORDER BY id)
+) WHERE following IS NOT NULL AND NOT is_fixed ORDER BY together, id LIMIT 1
+"""
+_OLDEST_REPORT = """
+SELECT id FROM message WHERE kind = 'report' AND sequence IS NULL
+AND id < (SELECT max(id) FROM message WHERE kind = 'report') ORDER BY id LIMIT 1
+"""
+_OLDEST_WINDOW = "SELECT id FROM message WHERE kind = 'window' AND sequence IS NULL ORDER BY id LIMIT 1"
+
+
+@dataclass(frozen=True)
+class WindowPart:
+    """A window as the recorder measured it; the outbox adds who sends it and its number.
+
+    Attributes:
+        start, end: Unix seconds.
+    """
+
+    model: str
+    manifest: str
+    baseline: str
+    start: float
+    end: float
+    calls: int
+    errors: int
+    latency: tuple[int, ...]
+    sketch: bytes
+
+    def sent_by(self, device: str) -> Window:
+        """Return the message, which has no number yet."""
+        return Window(
+            device=device,
+            epoch=0,
+            sequence=0,
+            model=self.model,
+            manifest=self.manifest,
+            baseline=self.baseline,
+            start=self.start,
+            end=self.end,
+            calls=self.calls,
+            errors=self.errors,
+            latency=self.latency,
+            sketch=self.sketch,
+        )
+
+
+class Outbox:
+    """Messages that wait for the controller. Thread safe.
+
+    Args:
+        path: The database file; one that is damaged is put aside and a new one begun.
+        max_bytes: What messages may take, events aside.
+        max_age: Seconds after which windows and reports that were never sent are dropped.
+        merge: Returns two windows as one, or None when that is not possible.
+        clock: Unix seconds.
+        draw: Returns a new epoch.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str,
+        max_bytes: int,
+        max_age: float,
+        merge: Merge,
+        clock: Callable[[], float] = time.time,
+        draw: Callable[[], int] = lambda: secrets.randbits(53),
+    ) -> None:
+        self._device = device
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._merge = merge
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._path = path
+        with refusals(path):
+            self._database, was_damaged = open_or_begin(path, draw)
+            self._bytes = int(
+                self._value("SELECT coalesce(sum(length(payload) + ?), 0) FROM message", ROW_BYTES)
+            )
+        self._drop_unreadable()
+        if was_damaged:
+            now = self._now()
+            self._add(
+                Event(device, 0, 0, now, "dropped", detail="the outbox was damaged; a new one begins"), now
+            )
+
+    # What goes in
+
+    def add_report(self, models: tuple[ModelReport, ...], health: Health | None = None) -> None:
+        """Add the state of every model, and how the device is.
+
+        Raises:
+            StorageError: The disk refused; nothing was added.
+            MessageError: No reader would take the message; nothing was added.
+        """
+        now = self._now()
+        self._add(Report(self._device, 0, 0, now, models, health), now)
+
+    def add_window(self, part: WindowPart) -> None:
+        """Add a window.
+
+        Raises:
+            StorageError: The disk refused; nothing was added.
+            MessageError: No reader would take the message, as when it is too large; nothing was added.
+        """
+        self._add(part.sent_by(self._device), self._now())
+
+    def add_event(
+        self,
+        kind: EventKind,
+        *,
+        model: str = "",
+        manifest: str = "",
+        reason: Reason | None = None,
+        detail: str = "",
+    ) -> None:
+        """Add an event; it is never dropped. A detail that is too long is cut.
+
+        Raises:
+            StorageError: The disk refused; nothing was added.
+        """
+        now, detail = self._now(), detail[:DETAIL_LENGTH]
+        event = Event(
+            self._device, 0, 0, now, kind, model=model, manifest=manifest, reason=reason, detail=detail
+        )
+        self._add(event, now)
+
+    def _now(self) -> float:
+        return max(0.0, self._clock())  # a clock before 1970 has no form on the wire
+
+    def _add(self, message: Outboxed, now: float) -> None:
+        with self._lock, self._transaction():
+            self._insert(message, now)
+            dropped = self._expire(now)
+            if self._bytes > self._max_bytes:
+                dropped += self._evict()
+            if dropped:
+                self._tell_dropped(dropped, now)
+
+    def _insert(self, message: Outboxed, now: float, grouping: str = "") -> None:
+        parts = 1
+        if isinstance(message, Window):
+            grouping, parts = f"{message.model}:{message.manifest}:{message.baseline}", message.parts
+        payload = wire.encode(message)
+        _decode(payload)  # what the controller cannot read would hold the watermark up for ever
+        self._database.execute(
+            "INSERT INTO message (kind, at, grouping, parts, payload) VALUES (?, ?, ?, ?, ?)",
+            (_kind(message), now, grouping, parts, payload),
+        )
+        self._bytes += len(payload) + ROW_BYTES
+
+    # What goes out
+
+    def batch(self, after: int, limit: int) -> list[tuple[int, Up, bytes]]:
+        """Return up to ``limit`` messages behind sequence number ``after``, oldest first.
+
+        Messages that have no number yet get one here. Fewer are returned while too many are under way.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with self._lock, self._transaction():
+            ready = self._value("SELECT count(*) FROM message WHERE sequence > ?", after)
+            self._number(limit - ready)
+            rows = self._database.execute(
+                "SELECT sequence, kind, payload FROM message WHERE sequence > ? ORDER BY sequence LIMIT ?",
+                (after, limit),
+            )
+            return rows.fetchall()
+
+    def _number(self, wanted: int) -> None:
+        count, size = self._database.execute(
+            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM message WHERE sequence IS NOT NULL"
+        ).fetchone()
+        room = min(wanted, MAX_UNDERWAY - count)
+        if room <= 0 or size > self._max_bytes / 2:
+            return
+        epoch, last = self._fact("epoch"), self._fact("last")
+        rows = self._database.execute(
+            "SELECT id, payload FROM message WHERE sequence IS NULL ORDER BY id LIMIT ?", (room,)
+        ).fetchall()
+        for sequence, (identity, payload) in enumerate(rows, last + 1):
+            message = msgspec.structs.replace(_decode(payload), epoch=epoch, sequence=sequence)
+            self._rewrite(identity, message, "sequence = ?", sequence, before=payload)
+        self._count("last", len(rows))
+
+    def stored(self, watermark: Stored) -> None:
+        """Forget what the controller has stored.
+
+        A watermark of another epoch, or beyond the last number, says nothing and is ignored.
+
+        Raises:
+            StorageError: The disk refused; the same messages will be sent again.
+        """
+        with self._lock, self._transaction():
+            if watermark.epoch != self._fact("epoch") or watermark.upto > self._fact("last"):
+                return
+            self._delete("sequence <= ?", watermark.upto)
+
+    def status(self) -> OutboxStatus:
+        """Return how full the outbox is and what it lost.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        with self._lock, refusals(self._path):
+            return OutboxStatus(
+                epoch=self._fact("epoch"),
+                last=self._fact("last"),
+                waiting=self._value("SELECT count(*) FROM message"),
+                bytes=self._bytes,
+                merged=self._fact("merged"),
+                dropped=self._fact("dropped"),
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._database.close()
+
+    # Making room
+
+    def _expire(self, now: float) -> int:
+        too_old = "sequence IS NULL AND kind IN ('window', 'report') AND at < ?"
+        return self._delete(too_old, now - self._max_age)
+
+    def _drop_unreadable(self) -> None:
+        """Drop what an agent of another format left here, before any of it can stand in the way."""
+        with self._lock, self._transaction():
+            rows = self._database.execute("SELECT id, payload FROM message WHERE sequence IS NULL").fetchall()
+            unreadable = [identity for identity, payload in rows if not _is_readable(payload)]
+            for identity in unreadable:
+                self._delete("id = ?", identity)
+            if unreadable:
+                self._tell_dropped(len(unreadable), self._now())
+
+    def _evict(self) -> int:
+        dropped = 0
+        while self._bytes > self._max_bytes * EVICT_TO:
+            if self._merge_cheapest():
+                continue
+            gone = self._delete(f"id = ({_OLDEST_REPORT})") or self._delete(f"id = ({_OLDEST_WINDOW})")
+            if not gone:
+                break
+            dropped += gone
+        return dropped
+
+    def _merge_cheapest(self) -> bool:
+        """Merge the neighbours with the fewest parts, so that old time gets coarser evenly; False if none."""
+        pair = self._database.execute(_CHEAPEST_PAIR).fetchone()
+        if pair is None:
+            return False
+        older, newer = (self._payload(identity) for identity in pair)
+        first, second = _decode(older), _decode(newer)
+        assert isinstance(first, Window)
+        assert isinstance(second, Window)
+        merged = self._merge(first, second)
+        if merged is None or len(wire.encode(merged)) > wire.MAX_BYTES:
+            self._database.execute("UPDATE message SET is_fixed = 1 WHERE id = ?", pair[:1])
+            return True
+        self._rewrite(pair[1], merged, "parts = ?", merged.parts, before=newer)
+        self._delete("id = ?", pair[0])
+        self._count("merged", 1)
+        return True
+
+    def _tell_dropped(self, dropped: int, now: float) -> None:
+        total = self._fact("dropped") + dropped
+        self._count("dropped", dropped)
+        event = Event(self._device, 0, 0, now, "dropped", detail=f"{total} since epoch {self._fact('epoch')}")
+        waiting = self._database.execute(
+            "SELECT id, payload FROM message WHERE sequence IS NULL AND grouping = 'dropped'"
+        ).fetchone()
+        if waiting is not None:  # one event says it all: the count grows
+            self._rewrite(waiting[0], event, "at = ?", now, before=waiting[1])
+        else:
+            self._insert(event, now, grouping="dropped")
+
+    # SQL
+
+    def _rewrite(self, identity: int, message: Outboxed, change: str, value: float, *, before: bytes) -> None:
+        payload = wire.encode(message)
+        statement = f"UPDATE message SET payload = ?, {change} WHERE id = ?"  # noqa: S608 - constant clauses
+        self._database.execute(statement, (payload, value, identity))
+        self._bytes += len(payload) - len(before)
+
+    def _delete(self, where: str, *values: float) -> int:
+        statement = f"DELETE FROM message WHERE {where} RETURNING length(payload)"  # noqa: S608 - as above
+        gone = self._database.execute(statement, values).fetchall()
+        self._bytes -= sum(length + ROW_BYTES for (length,) in gone)
+        return len(gone)
+
+    def _payload(self, identity: int) -> bytes:
+        payload: bytes = self._value("SELECT payload FROM message WHERE id = ?", identity)
+        return payload
+
+    def _fact(self, name: str) -> int:
+        return int(self._value("SELECT value FROM fact WHERE name = ?", name))
+
+    def _count(self, name: str, more: int) -> None:
+        self._database.execute("UPDATE fact SET value = value + ? WHERE name = ?", (more, name))
+
+    def _value(self, query: str, *values: float | str) -> Any:
+        return self._database.execute(query, values).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        before = self._bytes
+        with refusals(self._path):
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._bytes = before
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+def _kind(message: Outboxed) -> Up:
+    match message:
+        case Report():
+            return "report"
+        case Window():
+            return "window"
+        case Event():
+            return "event"
+
+
+def _decode(payload: bytes) -> Outboxed:
+    message = wire.decode_uplink(payload)
+    assert not isinstance(message, wire.Hello)
+    return message
+
+
+def _is_readable(payload: bytes) -> bool:
+    try:
+        _decode(payload)
+    except MessageError:
+        return False
+    return True

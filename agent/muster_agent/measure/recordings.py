@@ -1,0 +1,124 @@
+"""The recorders of the versions that answer: one each, begun before its first call, ended after its last."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muster_agent.measure.outbox import WindowPart
+from muster_agent.measure.recorder import Recorder, merge_windows
+from muster_models.errors import PredictionError, SketchError, StorageError
+from muster_models.sketch.baseline import Baseline, decode_baseline
+from muster_models.sketch.features import column_kinds
+from muster_models.trust.verified import VerifiedManifest
+from muster_models.wire import Reporting, Window
+
+Array = NDArray[np.generic]
+Key = tuple[str, str]  # model and digest of its manifest
+
+
+class Recordings:
+    """Measures every version that answers. Thread safe.
+
+    Args:
+        clock: Unix seconds.
+        emit: Takes each window that ended.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], emit: Callable[[WindowPart], None]) -> None:
+        self._reporting = Reporting()
+        self._clock = clock
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._recorders: dict[Key, Recorder] = {}
+        self._baselines: dict[str, Baseline] = {}
+
+    def begin(self, verified: VerifiedManifest, folder: Path) -> None:
+        """Measure a version from now on; nothing changes for one that is measured already.
+
+        Args:
+            verified: The version.
+            folder: Holds its files under their own names.
+
+        Raises:
+            SketchError: Its baseline does not fit its manifest.
+            StorageError: Its baseline cannot be read.
+        """
+        key = (verified.manifest.model, verified.digest)
+        baseline = read_baseline(verified, folder)
+        with self._lock:
+            if key in self._recorders:
+                return
+            recorder = Recorder(
+                verified.manifest,
+                baseline,
+                self._reporting,
+                digest=verified.digest,
+                clock=self._clock,
+                emit=self._emit,
+            )
+            self._baselines[baseline.digest] = baseline
+            self._recorders[key] = recorder
+        recorder.start()
+
+    def end_others(self, model: str, digest: str | None) -> None:
+        """Hand out what other versions of ``model`` than ``digest`` saw, and forget them."""
+        with self._lock:
+            gone = [key for key in self._recorders if key[0] == model and key[1] != digest]
+            ended = [self._recorders.pop(key) for key in gone]
+        for recorder in ended:
+            recorder.close()
+
+    def configure(self, reporting: Reporting) -> None:
+        """Report differently from now on."""
+        with self._lock:
+            self._reporting = reporting
+            recorders = list(self._recorders.values())
+        for recorder in recorders:
+            recorder.configure(reporting)
+
+    def observe(  # noqa: PLR0917 - as the runner calls it
+        self,
+        model: str,
+        digest: str,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array] | None,
+        seconds: float,
+        error: PredictionError | None,
+    ) -> None:
+        """Count one call; the runner calls this in the application's thread."""
+        recorder = self._recorders.get((model, digest))
+        if recorder is not None:
+            recorder.record(inputs, outputs, seconds=seconds, error=error)
+
+    def merge(self, first: Window, second: Window) -> Window | None:
+        """Return two windows of one version as one; None when their baseline is not known any more."""
+        return merge_windows(first, second, self._baselines.get(first.baseline))
+
+    def close(self) -> None:
+        """Hand out what every version saw."""
+        with self._lock:
+            models = {model for model, _ in self._recorders}
+        for model in models:
+            self.end_others(model, None)
+
+
+def read_baseline(verified: VerifiedManifest, folder: Path) -> Baseline:
+    """Return the baseline of a version from its private folder.
+
+    Raises:
+        SketchError: It is damaged, or its columns are not what the manifest's features give.
+        StorageError: It cannot be read.
+    """
+    path = folder / verified.manifest.file("baseline").name
+    try:
+        baseline = decode_baseline(path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"{path}: {error}") from error
+    expected = column_kinds(verified.manifest.features, verified.manifest.prediction)
+    found = {column.name: column.kind for column in baseline.columns}
+    if list(found.items()) != list(expected.items()):
+        raise SketchError(f"{path.name}: expected the columns {list(expected)}, got {list(found)}")
+    return baseline

@@ -1,0 +1,1 @@
+"""Serving predictions on this device: the Open Inference Protocol over a Unix socket."""

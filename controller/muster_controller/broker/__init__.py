@@ -1,0 +1,1 @@
+"""The broker as a supervised child: Mosquitto, or amqtt where there is none."""

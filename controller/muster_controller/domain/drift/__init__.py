@@ -1,0 +1,1 @@
+"""Drift: levels of every device, signals at three levels, incidents. Pure."""

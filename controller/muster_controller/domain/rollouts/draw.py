@@ -1,0 +1,86 @@
+"""The draw: which devices are the control, and which stage each other one belongs to.
+
+A seeded hash gives every device a place between 0 and 1. Cuts, fixed when the rollout starts, divide that
+line: first the control, then the stages. The same seed and devices give the same arms, a device keeps its
+place whatever joins or leaves, and a late joiner falls into an arm as randomly as the others did.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from heapq import nsmallest
+
+from msgspec import Struct
+
+from muster_controller.domain.facts import DeviceFacts
+from muster_controller.domain.rollouts.plan import Plan, Stage
+from muster_controller.domain.selector import parse
+
+WITNESSES = 64  # devices of one arm that comparisons look at: enough, and it bounds what is kept
+CONTROL = -1
+_END = "g"  # after every hexadecimal digit
+
+
+class Cuts(Struct, frozen=True):
+    """Where the line is cut: a device belongs to the first arm whose cut is not before its place.
+
+    Attributes:
+        control: Cut of the control; empty when there is none.
+        stages: Cuts of the stages, in order.
+    """
+
+    control: str
+    stages: tuple[str, ...]
+
+    def arm(self, place: str) -> int:
+        """Return the index of the stage of a place, or ``CONTROL``."""
+        if place <= self.control:
+            return CONTROL
+        return next(index for index, cut in enumerate(self.stages) if place <= cut)
+
+
+def place(seed: str, device: str) -> str:
+    """Return where a device stands on the line, as hexadecimal digits."""
+    return hashlib.sha256(f"{seed}\n{device}".encode()).hexdigest()[:16]
+
+
+def cohort(plan: Plan, devices: Mapping[str, DeviceFacts]) -> list[str]:
+    """Return the devices that the plan's selector chooses."""
+    selector = parse(plan.selector)
+    return [name for name, device in devices.items() if selector.matches(device.labels)]
+
+
+def draw(plan: Plan, devices: Iterable[str]) -> Cuts:
+    """Cut the line for a cohort; there is no control without a previous version or with one device only."""
+    places = sorted(place(plan.seed, device) for device in devices)
+    total = len(places)
+    controls = 0
+    if plan.previous is not None and plan.control > 0 and total > 1:
+        controls = min(max(1, round(plan.control * total)), total - 1)
+    ends = [min(controls + _size(stage, total), total) for stage in plan.stages[:-1]]
+    stages = [places[end - 1] if end else "" for end in ends]
+    return Cuts(places[controls - 1] if controls else "", (*stages, _END))
+
+
+def _size(stage: Stage, total: int) -> int:
+    """Return how many devices all stages up to this one have: rounded up, so that none is empty."""
+    if stage.count is not None:
+        return stage.count
+    assert stage.percent is not None
+    return max(1, -int(-stage.percent * total // 100))
+
+
+def arms(plan: Plan, cuts: Cuts, devices: Iterable[str]) -> dict[str, int]:
+    """Return the stage of every device, or ``CONTROL``."""
+    return {device: cuts.arm(place(plan.seed, device)) for device in devices}
+
+
+def witnesses(plan: Plan, drawn: Mapping[str, int]) -> dict[str, int]:
+    """Return the part of ``drawn`` that comparisons look at: at most ``WITNESSES`` of each arm."""
+    members: dict[int, list[str]] = {}
+    for device, arm in drawn.items():
+        members.setdefault(arm, []).append(device)
+    return {
+        device: arm
+        for arm, names in members.items()
+        for device in nsmallest(WITNESSES, names, key=lambda name: place(plan.seed, name))
+    }

@@ -1,0 +1,1 @@
+"""The loop that decides: drift, rollouts and desired states, again and again."""
