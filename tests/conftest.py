@@ -1,5 +1,6 @@
 """What several folders of tests share: settings, and one real fleet on which the story was told."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +10,9 @@ from story.chapters import Story
 from story.fleet import Fleet
 from support.told import Silence, Told
 
-# Property tests measure no time: on a loaded machine a slow example is no failure.
-settings.register_profile("muster", deadline=None)
+# Property tests measure no time: on a loaded machine a slow example is no failure. A commit has one verdict, so its
+# examples are always the same; the full run looks for new ones.
+settings.register_profile("muster", deadline=None, derandomize="MUSTER_SEARCH" not in os.environ)
 settings.load_profile("muster")
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muster_agent.api import TensorDescription
@@ -63,6 +63,7 @@ def test_rows_are_read_from_any_row_on_in_batches_of_any_size(name: str, start: 
     assert found["t"].tolist() == TEXTS[start:].tolist()
 
 
+@example("rows.npy", [(0.375, 0)], 1.0)  # ends numpy's header in the middle of a line
 @given(
     st.sampled_from(sorted(GOOD)),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),

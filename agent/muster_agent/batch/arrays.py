@@ -1,6 +1,7 @@
 """Rows from numpy's files: one array for a model of one input, or an archive with an array for each input."""
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -100,7 +101,8 @@ def _header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], "np.dtype[np
         version = npy.read_magic(member)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, is_fortran, dtype = read(member)
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
+        # The header is Python source, and numpy lets what its tokenizer says of damage through.
         raise invalid(f"array {name!r}: not in numpy's format: {error}") from error
     if dtype.itemsize > _MAX_TEXT:
         raise invalid(f"array {name!r}: texts have at most {_MAX_TEXT} bytes, got {dtype}")
