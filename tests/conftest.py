@@ -10,8 +10,8 @@ from story.chapters import Story
 from story.fleet import Fleet
 from support.told import Silence, Told
 
-# Property tests measure no time: on a loaded machine a slow example is no failure. A commit has one verdict, so
-# its examples are always the same; the full run looks for new ones.
+# Property tests measure no time: on a loaded machine a slow example is no failure. A commit has one verdict,
+# so its examples are always the same; the full run looks for new ones.
 settings.register_profile("muster", deadline=None, derandomize="MUSTER_SEARCH" not in os.environ)
 settings.load_profile("muster")
 
