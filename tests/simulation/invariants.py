@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_FILES = 18  # three versions of three files, their manifests, two states, and some on their way
 MAX_TRIES = 3
+STOPPED = "the agent stopped"  # what a device says of a version when the power went during its trial
 SWAP_SECONDS = 15.0  # in which one version may replace another
 
 Name = tuple[str, int, int]  # device, epoch, sequence
@@ -115,6 +116,8 @@ class Witness:
             self.broke("devices obey their controller alone", f"{device.name}: {after.sequence}")
         for name, model in after.models.items():
             self._look_at_tries(device, before.models.get(name, ModelState(name)), model)
+            if model.target is not None and STOPPED in model.detail:
+                self.blamed.add(model.target)
 
     def _look_at_tries(self, device: "Device", before: ModelState, after: ModelState) -> None:
         grew = after.tries - before.tries
@@ -195,8 +198,6 @@ class Witness:
         """Remember an event that is in an outbox."""
         self.mail.events[device, kind, digest, detail] += 1
         self.outcomes[kind] += 1
-        if "the agent stopped" in detail:
-            self.blamed.add(digest)
 
     def sent(self, payload: bytes) -> None:
         """See that what has a number stays as it is."""
