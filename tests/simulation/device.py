@@ -240,7 +240,11 @@ class Device:
         if agent is None or agent.outbox.status().waiting:
             return False
         models = agent.course.state.models.values()
-        return all(model.candidate is None and model.revive_at is None for model in models)
+        if any(model.candidate is not None or model.revive_at is not None for model in models):
+            return False
+        # One that refused damaged bytes tries again when its desired state is renewed.
+        wanted = {model.wanted.manifest for model in models if model.wanted is not None}
+        return wanted == {model.current.manifest for model in models if model.current is not None}
 
     def wall(self) -> float:
         """Return Unix seconds by the device's own clock."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.store import OLD_STATE, STATE, Store, _decode
+from muster_agent.store import NEW, OLD_STATE, STATE, Store, _decode
 from muster_agent.update.course import Course
 from muster_agent.update.state import ON_TRIAL, AgentState, ModelState, kept
 from muster_controller.domain.rollouts.draw import CONTROL, Cuts, place
@@ -346,7 +346,8 @@ def _named(state: AgentState) -> set[str]:
 
 
 def _expected_files(disk: SimulatedDisk, state: AgentState) -> set[str]:
-    files = {STATE, OLD_STATE}
+    # What a torn save left of the next state goes with the next save: one small file, and no more.
+    files = {STATE, OLD_STATE, STATE + NEW}
     for digest in kept(state):
         files.add(f"manifests/{digest}")
         files |= {f"blobs/{entry.sha256}" for entry in parse(disk.read(f"manifests/{digest}")).files}

@@ -322,6 +322,9 @@ class Operator:
 
     def _begin(self) -> None:
         self._next = version = self._next or next(self._versions, None)
+        if self._installed is None and version is not None and version.kind is Kind.UNSURE:
+            # Lower confidence is harm only by comparison, and there is nothing to compare with.
+            self._next = version = next(self._versions, None)
         if version is None:
             self._rests_until = math.inf
             return
