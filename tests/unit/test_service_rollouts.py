@@ -197,6 +197,32 @@ def test_devices_of_an_admitted_stage_are_updating_updated_failed_or_unreachable
     assert outcomes["porto-1"] == "unreachable"
 
 
+def test_a_device_that_something_newer_decides_for_has_moved_on_from_a_rollout_that_is_over(
+    office: Office,
+) -> None:
+    number = start(office, control=0.0)
+    newer = office.release("1.2.0").version.digest
+
+    def outcomes() -> dict[str, str]:
+        views = rollouts.list_rollout_devices(office.context, number)
+        return {view.device: view.outcome for view in views}
+
+    def give_newer_to(device: str) -> None:
+        with office.context.unit() as session:
+            held = {device: newer}
+            assignments.assign(
+                session, "digits", held, rollout=number + 1, probation_seconds=1.0, now=office.clock.now
+            )
+
+    give_newer_to("oslo-1")
+    live = outcomes()
+    rollouts.abort(office.context, OPERATOR, number, mode="keep")
+    over = outcomes()
+
+    assert "moved-on" not in live.values()
+    assert [device for device, outcome in over.items() if outcome == "moved-on"] == ["oslo-1"]
+
+
 def test_a_paused_rollout_and_a_failed_device_need_attention(office: Office) -> None:
     number = start(office)
     rollouts.pause(office.context, OPERATOR, number, "lunch")

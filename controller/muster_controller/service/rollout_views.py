@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from muster_controller.domain.facts import DeviceFacts, Facts
 from muster_controller.domain.rollouts import draw
-from muster_controller.domain.rollouts.machine import State
+from muster_controller.domain.rollouts.machine import State, is_live
 from muster_controller.domain.rollouts.plan import Plan
 from muster_controller.store.views.devices import FAILED
 from muster_controller.store.views.history import AuditView
@@ -15,7 +15,7 @@ from muster_controller.store.views.names import VersionRef
 from muster_controller.store.views.rollouts import EvidenceView, RolloutView
 
 Outcome = Literal[
-    "control", "waiting", "updating", "updated", "failed", "unreachable", "returning", "returned"
+    "control", "waiting", "updating", "updated", "failed", "unreachable", "returning", "returned", "moved-on"
 ]
 MAX_NAMED: Final = 100
 
@@ -92,7 +92,8 @@ class RolloutDeviceView:
     Attributes:
         arm: ``control``, or ``stage`` and its number, counted from 1.
         wanted: What the rollout wants it to run now; None for nothing.
-        outcome: Where the device is on its way.
+        outcome: Where the device is on its way; ``moved-on`` when the rollout is over and something newer
+            decides for the device.
     """
 
     device: str
@@ -137,15 +138,17 @@ def view_device(
     device: str,
     arm: int,
     wanted: str | None,
+    overtaken: bool,
     names: Mapping[str, VersionRef],
 ) -> RolloutDeviceView:
     """Return one device of the cohort."""
     held = facts.devices[device]
+    over = overtaken and not is_live(state)
     return RolloutDeviceView(
         device=device,
         labels=dict(held.labels),
         arm="control" if arm == draw.CONTROL else f"stage {arm + 1}",
-        outcome=_outcome(plan, state, facts, held=held, arm=arm, wanted=wanted),
+        outcome="moved-on" if over else _outcome(plan, state, facts, held=held, arm=arm, wanted=wanted),
         wanted=names[wanted] if wanted else None,
         current=names[held.current] if held.current else None,
         phase=held.phase,

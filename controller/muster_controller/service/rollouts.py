@@ -19,7 +19,7 @@ from muster_controller.service.rollout_views import (
     view_device,
     view_stages,
 )
-from muster_controller.store import devices, events
+from muster_controller.store import assignments, devices, events
 from muster_controller.store import rollouts as store
 from muster_controller.store.views import rollouts as views
 from muster_controller.store.views.history import AuditFilter, list_audit
@@ -29,9 +29,6 @@ from muster_controller.store.views.rollouts import EvidenceView, RolloutFilter, 
 from muster_models.errors import ConflictError, NotFoundError
 
 DETAIL_ROWS = 50
-Outcome = Literal[
-    "control", "waiting", "updating", "updated", "failed", "unreachable", "returning", "returned"
-]
 
 
 def subject_of(number: int) -> str:
@@ -68,13 +65,21 @@ def list_rollout_devices(context: Context, number: int) -> tuple[RolloutDeviceVi
         plan, state = parse_plan(stored.plan), rollout.from_json(stored.state)
         facts = gather(context, session, plan.model)
         wanted = rollout.assignments(plan, state, facts.devices)
+        deciders = assignments.deciders(session, plan.model)
         cohort = draw.cohort(plan, facts.devices)
         drawn = draw.arms(plan, _cuts(plan, state, cohort), cohort)
         digests = {*wanted.values(), *(facts.devices[device].current for device in cohort)}
         names = name_versions(session, digests)
     return tuple(
         view_device(
-            plan, state, facts, device=device, arm=drawn[device], wanted=wanted.get(device), names=names
+            plan,
+            state,
+            facts,
+            device=device,
+            arm=drawn[device],
+            wanted=wanted.get(device),
+            overtaken=deciders.get(device, number) > number,
+            names=names,
         )
         for device in sorted(cohort)
     )

@@ -38,6 +38,12 @@ def of_model(session: Session, model: str) -> dict[str, str]:
     return dict(session.exec(query).all())
 
 
+def deciders(session: Session, model: str) -> dict[str, int]:
+    """Return the number of the rollout that last assigned each device its version of one model."""
+    query = select(Assignment.device, Assignment.rollout).where(Assignment.model == model)
+    return {device: rollout for device, rollout in session.exec(query) if rollout is not None}
+
+
 def assign(
     session: Session,
     model: str,
