@@ -11,10 +11,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from machine import describe
+
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 PEERS = ROOT / "scripts/peers"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {"__main__", "figure"})
+NAMES = sorted(
+    path.stem for path in FOLDER.glob("*.py") if path.stem not in {"__main__", "figure", "machine"}
+)
 # One thread each, so that the ratio of two runs compares work and not cores.
 ENVIRONMENT = {
     **os.environ,
@@ -42,9 +46,11 @@ def _output(what: str, *command: str | Path) -> str:
     return done.stdout
 
 
-def render(rows: list[dict[str, Any]], output: str) -> str:
-    """Return the figures as ``table`` or as ``json``."""
-    return json.dumps(rows, indent=2) if output == "json" else table(rows)
+def render(rows: list[dict[str, Any]], machine: dict[str, str], output: str) -> str:
+    """Return the figures and the machine they belong to, as ``table`` or as ``json``."""
+    if output == "json":
+        return json.dumps({"machine": machine, "figures": rows}, indent=2)
+    return f"{table(rows)}\n\n" + "\n".join(f"{key}: {value}" for key, value in machine.items())
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -80,8 +86,9 @@ def main() -> None:
             2, f"scripts/bench: unknown benchmark {unknown[0]!r}, expected one of: {', '.join(NAMES)}\n"
         )
     python = _output("installing the peers", PEERS).strip()
+    machine = describe()  # before the benchmarks are its load
     rows = [row for name in arguments.names or NAMES for row in run(name, python)]
-    print(render(rows, arguments.output))
+    print(render(rows, machine, arguments.output))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_help_names_every_benchmark_and_installs_nothing() -> None:
     done = bench("--help")
 
-    names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__main__", "figure"}
+    names = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__main__", "figure", "machine"}
     assert (done.returncode, done.stderr) == (0, "")
     assert all(name in done.stdout for name in names)
     assert {"sketch_cost", "predict_overhead", "ingest_rate"} <= names
@@ -63,11 +63,17 @@ def test_an_unknown_name_is_one_line_and_exit_status_2() -> None:
 
 
 def test_the_table_has_a_line_for_each_figure() -> None:
-    assert COMMAND["render"](ROWS, "table") == TABLE
+    assert COMMAND["table"](ROWS) == TABLE
 
 
-def test_json_is_the_rows_themselves() -> None:
-    assert json.loads(COMMAND["render"](ROWS, "json")) == ROWS
+def test_figures_come_with_the_machine_that_they_belong_to() -> None:
+    machine = COMMAND["describe"]()
+    shown = COMMAND["render"](ROWS, machine, "table")
+
+    assert set(machine) == {"processor", "memory", "system", "python", "load"}
+    assert shown.startswith(TABLE)
+    assert all(f"{key}: {value}" in shown for key, value in machine.items())
+    assert json.loads(COMMAND["render"](ROWS, machine, "json")) == {"machine": machine, "figures": ROWS}
 
 
 def test_a_benchmark_hands_over_rows_of_that_form(capsys: pytest.CaptureFixture[str]) -> None:
