@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_controller.domain.selector import MAX_DEPTH, MAX_LENGTH, parse
+from muster_controller.domain.selector import MAX_DEPTH, MAX_LENGTH, known_by, parse
 from muster_models.errors import RequestError
 
-BERLIN = {"site": "berlin", "hw": "rpi5", "role": "press"}
-OSLO = {"site": "oslo", "hw": "rpi4"}
+BERLIN = known_by("press-1", {"site": "berlin", "hw": "rpi5", "role": "press"})
+OSLO = known_by("press-2", {"site": "oslo", "hw": "rpi4"})
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,8 @@ OSLO = {"site": "oslo", "hw": "rpi4"}
         ("(site = oslo or site = berlin) and hw = rpi4", False, True),
         ("not (site = oslo or hw = rpi5)", False, False),
         ("not not all", True, True),
+        ("device = press-2", False, True),
+        ("device in (press-1, press-3) and site = berlin", True, False),
         ('"in" = x or site = oslo', False, True),
     ],
 )

@@ -150,6 +150,20 @@ def test_labels_that_no_selector_could_name_are_refused(office: Office, labels: 
         devices.issue_token(office.context, OPERATOR, device="berlin-1", labels=labels)
 
 
+def test_no_label_may_pass_for_the_id_of_the_device(office: Office) -> None:
+    with pytest.raises(RequestError, match="'device' is the device's id"):
+        devices.issue_token(office.context, OPERATOR, device="berlin-1", labels={"device": "oslo-1"})
+
+
+def test_a_device_is_found_by_its_id_in_a_selector(office: Office) -> None:
+    office.enrol("berlin-1", "berlin-2", site="berlin")
+
+    found = devices.show_cohort(office.context, "site = berlin and device = berlin-2")
+
+    assert found.devices == ("berlin-2",)
+    assert ids(office, where="device = berlin-1") == ["berlin-1"]
+
+
 def test_a_token_for_an_illegal_id_or_an_endless_time_is_refused(office: Office) -> None:
     with pytest.raises(MessageError):
         devices.issue_token(office.context, OPERATOR, device="../evil", labels={})

@@ -1,4 +1,4 @@
-"""Selectors over labels: which devices a plan speaks of.
+"""Selectors over labels and ids: which devices a plan speaks of.
 
 Grammar, loosest binding first::
 
@@ -8,6 +8,7 @@ Grammar, loosest binding first::
            | KEY "=" VALUE | KEY "!=" VALUE | KEY "in" "(" VALUE ("," VALUE)* ")" | KEY "exists"
 
 A device without the label matches neither ``=`` nor ``in``, and does match ``!=``. Values may be quoted.
+The key ``device`` is the device's id; no label has that name.
 """
 
 import re
@@ -20,11 +21,17 @@ from muster_models.errors import RequestError
 MAX_LENGTH = 1000
 MAX_DEPTH = 50
 _TOKEN = re.compile(r"\s*(?:(?P<sign>!=|=|\(|\)|,)|\"(?P<quoted>[^\"]*)\"|(?P<word>[A-Za-z0-9._/:-]+))")
+DEVICE = "device"
 _KEYWORDS = frozenset({"all", "and", "or", "not", "in", "exists"})
 
 
+def known_by(device: str, labels: Mapping[str, str]) -> dict[str, str]:
+    """Return what a selector sees of a device: its labels, and its id as one more."""
+    return {**labels, DEVICE: device}
+
+
 class Selector(Protocol):
-    """Something that chooses devices by their labels."""
+    """Something that chooses devices by what they are ``known_by``."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Tell whether a device with these labels is chosen."""

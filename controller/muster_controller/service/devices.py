@@ -103,7 +103,8 @@ def show_cohort(context: Context, where: str) -> Cohort:
     matches = selector.parse(where).matches
     with context.reading() as session:
         members = store.members(session)
-    return Cohort(where, tuple(member.id for member in members if matches(member.labels)), len(members))
+    chosen = (member.id for member in members if matches(selector.known_by(member.id, member.labels)))
+    return Cohort(where, tuple(chosen), len(members))
 
 
 def issue_token(
@@ -196,6 +197,8 @@ def check_labels(labels: Mapping[str, str]) -> None:
     """
     if len(labels) > MAX_LABELS:
         raise RequestError(f"a device has at most {MAX_LABELS} labels, got {len(labels)}")
+    if selector.DEVICE in labels:
+        raise RequestError(f"{selector.DEVICE!r} is the device's id in selectors and cannot be a label")
     for key, value in labels.items():
         if _KEY.fullmatch(key) is None or _VALUE.fullmatch(value) is None:
             raise RequestError(

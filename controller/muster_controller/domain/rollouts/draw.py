@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from muster_controller.domain.facts import DeviceFacts
 from muster_controller.domain.rollouts.plan import Plan, Stage
-from muster_controller.domain.selector import parse
+from muster_controller.domain.selector import known_by, parse
 
 WITNESSES = 64  # devices of one arm that comparisons look at: enough, and it bounds what is kept
 CONTROL = -1
@@ -46,7 +46,7 @@ def place(seed: str, device: str) -> str:
 def cohort(plan: Plan, devices: Mapping[str, DeviceFacts]) -> list[str]:
     """Return the devices that the plan's selector chooses."""
     selector = parse(plan.selector)
-    return [name for name, device in devices.items() if selector.matches(device.labels)]
+    return [name for name, device in devices.items() if selector.matches(known_by(name, device.labels))]
 
 
 def draw(plan: Plan, devices: Iterable[str]) -> Cuts:
