@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_
 from sqlmodel import Session, col, select
 
+from muster_controller.domain.selector import known_by
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Assignment, DesiredState, Device, Refusal, Running, StopOrder
 from muster_controller.store.views.alarms import AlarmFilter, AlarmView, count_firing, list_alarms
@@ -165,7 +166,7 @@ class DeviceFilter:
     Attributes:
         text: Part of the device id.
         digest: Runs this version now.
-        matches: Says yes to the labels.
+        matches: Says yes to what a device is known by.
     """
 
     text: str | None = None
@@ -191,7 +192,7 @@ def list_devices(
     after = text_cursor(cursor) or ""
     while len(found) <= limit:
         batch = _read(session, wanted, silent_before=silent_before, after=after, count=max(_BATCH, limit + 1))
-        found += [row for row in batch if wanted.matches is None or wanted.matches(row[0].labels)]
+        found += [row for row in batch if wanted.matches is None or wanted.matches(known_by(row[0].id, row[0].labels))]
         if len(batch) < max(_BATCH, limit + 1):
             break
         after = batch[-1][0].id
