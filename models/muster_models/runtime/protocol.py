@@ -1,58 +1,51 @@
 """What every engine looks like from outside."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
+from muster_models.engine import Engine
 from muster_models.errors import FitError, PredictionError, Reason
 from muster_models.manifest import TensorSpec
+from muster_models.quantised import as_integers
 
 Array = NDArray[np.generic]
-
+# The declared labels of outputs that are maps, by output.
+Labels = Mapping[str, Sequence[str]]
 
 # Types that the files have and arrays have not; numpy may know the names, the engines hand out nothing.
-_UNHELD = ("bfloat16", "float8", "float4", "int4", "uint4", "int2", "uint2")
-
-
-class Quantisation(Struct, frozen=True):
-    """How the integers of a tensor stand for real numbers: ``(value - zero_point) * scale``.
-
-    Attributes:
-        scale, zero_point: One for the whole tensor, or one for each index of ``axis``.
-        axis: None where one is for the whole tensor.
-    """
-
-    scale: tuple[float, ...]
-    zero_point: tuple[int, ...]
-    axis: int | None = None
+_UNHELD = ("bfloat16", "float8", "float4", "int4", "uint4", "int2", "uint2", "complex")
 
 
 class Runtime(Protocol):
     """A loaded model. ``run`` may be called from any thread.
 
     Attributes:
-        quantised_inputs, quantised_outputs: By name, for tensors of integers that stand for real numbers.
+        engine: What answers, and what that was asked for does not.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    quantised_inputs: Mapping[str, Quantisation]
-    quantised_outputs: Mapping[str, Quantisation]
+    engine: Engine
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return every output by name.
+        """Return every output by name, as new arrays that nobody else writes to.
+
+        Args:
+            inputs: Of the declared types; for a quantised one also the real numbers that its integers
+                stand for.
 
         Raises:
-            PredictionError: The inputs do not fit (``wrong-shape``), or the model failed (``crashed``).
+            PredictionError: The inputs do not fit (``wrong-shape``, ``not-finite``), or the model failed
+                (``crashed``).
         """
         ...
 
     def close(self) -> None:
-        """Release the model; again does nothing. a closed model answers no more (``crashed``)."""
+        """Release the model; again does nothing. A closed model answers no more (``crashed``)."""
         ...
 
 
@@ -82,6 +75,23 @@ def check_types(specs: Iterable[TensorSpec]) -> None:
                 f"tensor {spec.name!r} is {spec.dtype}, which arrays do not hold here; "
                 "inputs and outputs may be float16 or float32",
             )
+
+
+def fitted(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return inputs as an engine takes them: in this machine's byte order, real numbers as quantised.
+
+    Raises:
+        PredictionError: A real number has no quantised form.
+    """
+    known = {spec.name: spec for spec in specs}
+    return {
+        name: as_integers(_native(array), known[name]) if name in known else array
+        for name, array in inputs.items()
+    }
+
+
+def _native(array: Array) -> Array:
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def check_inputs(specs: tuple[TensorSpec, ...], inputs: Mapping[str, Array]) -> None:
