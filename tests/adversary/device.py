@@ -56,14 +56,21 @@ class Device:
     """One device on one folder."""
 
     def __init__(
-        self, folder: Path, *, root: bytes, base_url: str, clock: Callable[[], float], limits: Limits | None
+        self,
+        folder: Path,
+        *,
+        root: bytes,
+        base_url: str,
+        clock: Callable[[], float],
+        elapsed: Callable[[], float],
+        limits: Limits | None,
     ) -> None:
         self.folder = folder
         self.fetcher = Fetcher(limits=limits)
         self.client = TrustClient(
             folder / "trust", root=root, base_url=base_url, fetcher=self.fetcher, clock=clock
         )
-        self.verifier = Verifier(self.client, DEVICE)
+        self.verifier = Verifier(self.client, DEVICE, clock=elapsed)
         self.store = Store(RealDisk(folder / "store"))
         self.course = Course(
             self.store,
@@ -111,6 +118,10 @@ class Device:
     def refresh(self) -> Reason | None:
         """Look at the repository; return why what it holds is refused."""
         return told(self.verifier.refresh)
+
+    def check(self) -> Reason | None:
+        """Ask what is new as the agent does every hour; return why what the repository holds is refused."""
+        return told(self.verifier.check)
 
     def obey(self, envelope: bytes) -> Reason | None:
         """Take an envelope as it comes from the broker; return why it is refused."""

@@ -26,7 +26,7 @@ and what only this fleet knows: clocks, disks, reports, enrolment. A whole agent
 also in `tests/integration/test_agent_app.py`; mutations of everything that is signed, 100,000 of them, are in
 `tests/property/test_trust_mutations.py`.
 
-Written by `PYTHONPATH=tests python -m adversary > docs/adversary.md`; a test compares it.
+Written by `PYTHONPATH=tests:scripts python -m adversary > docs/adversary.md`; a test compares it.
 """
 
 

@@ -170,6 +170,7 @@ class World:
             root=self.repository.root,
             base_url=self.url,
             clock=self.clock,
+            elapsed=self.repository.time,
             limits=limits,
         )
         self._others.append(device)

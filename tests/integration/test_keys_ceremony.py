@@ -6,22 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from support.ceremony import Site, keyid_of
-from support.controller_process import ControllerProcess, execute
+from support.ceremony import Site, keyid_of, opened, prepare
+from support.controller_process import execute
 from support.softhsm import PIN, Token, make_token
 
 
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("founded"))
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, founded: Path) -> Path:
+    """A controller in a folder to copy, with offline keys and a signed repository."""
+    with opened(tmp_path_factory.mktemp("begun"), founded) as site:
+        site.init()
+        return site.folder
+
+
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Site]:
+def fresh(founded: Path, tmp_path: Path) -> Iterator[Site]:
     """A controller without a signed repository."""
-    with ControllerProcess(tmp_path) as running:
-        yield Site(running)
+    with opened(tmp_path, founded) as site:
+        yield site
 
 
 @pytest.fixture
-def site(fresh: Site) -> Site:
-    fresh.init()
-    return fresh
+def site(begun: Path, tmp_path: Path) -> Iterator[Site]:
+    with opened(tmp_path, begun) as site:
+        yield site
 
 
 @pytest.fixture
@@ -37,6 +50,24 @@ def test_show_says_who_holds_which_role_and_until_when(site: Site) -> None:
     assert (shown["root"]["threshold"], len(shown["root"]["keys"])) == (2, 3)
     assert all(shown[role]["expires"] for role in ("root", "targets", "snapshot", "timestamp"))
     assert shown["targets"]["keys"][0][:12] in table
+
+
+def test_a_single_root_key_is_made_only_by_name_and_with_a_warning(fresh: Site) -> None:
+    made = fresh.muster("keys", "init", str(fresh.keys), "--no-passphrase", "--single")
+
+    assert made.code == 0, made.err
+    assert "one root key: whoever loses it can never replace a key" in made.err
+    assert [path.name for path in sorted(fresh.keys.glob("root*"))] == ["root.key"]
+    assert fresh.holders()["root"] == (1, [keyid_of(fresh.keys / "root.key")])
+    assert fresh.publish().code == 0
+
+
+def test_two_roots_of_three_are_made_without_that_warning(fresh: Site) -> None:
+    made = fresh.muster("keys", "init", str(fresh.keys), "--no-passphrase")
+
+    assert made.code == 0, made.err
+    assert "one root key" not in made.err
+    assert fresh.holders()["root"][0] == 2
 
 
 def test_a_lost_root_key_is_replaced_by_the_two_others(site: Site) -> None:
@@ -77,7 +108,7 @@ def test_root_keys_at_three_places_sign_one_after_the_other(site: Site) -> None:
         (site.keys / name).rename(path)
     before = site.holders()["root"]
     waiting = site.folder / "stick.json"
-    asked = site.muster("keys", "renew", str(site.keys), "root", "--request", str(waiting))
+    asked = site.muster("keys", "renew", "root", "--keys", str(site.keys), "--request", str(waiting))
     for name in ("root-3.key", "root-1.key"):
         assert execute("muster", "sign", str(waiting), "--key", str(places[name])).code == 0
     resumed = site.muster("publish", "--resume", str(waiting))
@@ -215,7 +246,6 @@ def test_a_release_key_in_a_token_may_be_named_in_the_folder_of_keys(site: Site,
     ("key", "said"),
     [
         ("hsm:2?label=nobody", "No PKCS#11 token found"),
-        ("awskms:alias/release", "pip install 'securesystemslib[awskms]'"),
         ("gcpkms:projects/p/key", "pip install 'securesystemslib[gcpkms]'"),
         ("azurekms://vault.vault.azure.net/keys/name/1", "pip install 'securesystemslib[azurekms]'"),
         ("hv:release/1", "pip install 'securesystemslib[vault]'"),
@@ -246,4 +276,5 @@ def test_an_encrypted_key_asks_for_its_passphrase(fresh: Site) -> None:
     assert made.code == 0, made.err
     assert (nobody.code, wrong.code, right.code) == (2, 1, 0), right.err
     assert "wrong passphrase" in wrong.err
+    assert "To be signed" not in wrong.err  # it was refused before anything was built
     assert b"ENCRYPTED" in (fresh.keys / "model-digits.key").read_bytes()

@@ -9,28 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from support.ceremony import ZOO, Site
-from support.controller_process import BIN, ControllerProcess, execute
+from support.ceremony import ZOO, Site, opened, prepare
+from support.controller_process import BIN, execute
+
+
+@pytest.fixture(scope="module")
+def two_owners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A controller in a folder to copy, where ``digits`` needs Ada's and Bo's signatures from the start."""
+    folder = prepare(tmp_path_factory.mktemp("prepared"))
+    with opened(tmp_path_factory.mktemp("made"), folder) as site:
+        site.init()
+        public = [option for name in ("ada", "bo") for option in ("--key", str(site.make_key(name)[1]))]
+        keys = ("--threshold", "2", "--keys", str(site.keys))
+        done = site.muster("keys", "add-owner", "digits", *public, *keys)
+        assert done.code == 0, done.err
+        return site.folder
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with ControllerProcess(tmp_path) as running:
-        made = Site(running)
-        made.init()
-        yield made
+def site(two_owners: Path, tmp_path: Path) -> Iterator[Site]:
+    with opened(tmp_path, two_owners) as site:
+        yield site
 
 
 @pytest.fixture
 def owners(site: Site) -> tuple[Path, Path]:
-    """Two people whose signatures ``digits`` needs from its first release on."""
-    (ada, ada_public), (bo, bo_public) = site.make_key("ada"), site.make_key("bo")
-    done = site.muster(
-        "keys", "add-owner", "digits", "--key", str(ada_public), "--key", str(bo_public),
-        "--threshold", "2", "--keys", str(site.keys),
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    return ada, bo
+    """The keys of the two."""
+    return site.folder / "ada/ada.key", site.folder / "bo/bo.key"
 
 
 def ask(site: Site, key: Path, version: str = "digits/1.0.0", *options: str) -> Path:
@@ -55,8 +60,10 @@ def offline(waiting: Path, key: Path, *options: str) -> subprocess.CompletedProc
     )
 
 
-def test_publishing_shows_what_it_signs(site: Site) -> None:
-    done = site.publish("digits/1.2.0", "--waive", "accuracy=only to see it fail")
+def test_publishing_shows_what_it_signs(site: Site, owners: tuple[Path, Path]) -> None:
+    both = ("--key", str(owners[0]), "--key", str(owners[1]))
+    waived = ("--waive", "accuracy=only to see it fail")
+    done = site.muster("publish", str(ZOO / "digits/1.2.0"), *both, *waived)
 
     assert done.code == 0, done.err
     shown = done.err

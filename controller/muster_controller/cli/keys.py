@@ -11,6 +11,7 @@ from muster_controller.cli.connection import Connection, armour
 from muster_controller.cli.exits import UsageError
 from muster_controller.cli.keyfiles import create_key, new_passphrase, open_key, public_half, signers
 from muster_controller.cli.output import note, write_json, write_table, write_text
+from muster_controller.cli.roles import ONLINE, ROLE_HELP, Keys, check_roles, role_name, said_name
 from muster_controller.cli.signing import RequestFile, SigningKeys
 from muster_models.errors import ConflictError
 
@@ -22,6 +23,10 @@ HERE = Connection()
 ROOTS: Final = 3
 THRESHOLD: Final = 2
 SHORT: Final = 12
+Roles = Annotated[tuple[str, ...], Parameter(name="ROLE", help=f"{ROLE_HELP}.")]
+Shown = Annotated[
+    tuple[str, ...], Parameter(name="ROLE", help=f"{ROLE_HELP}, or the controller's: {', '.join(ONLINE)}.")
+]
 Protect = Annotated[bool, Parameter(name="--passphrase", help="Encrypt the keys.")]
 HOLDINGS = {
     "role": "role",
@@ -77,15 +82,15 @@ def init(
 
 @app.command
 def renew(
-    folder: Annotated[Path, Parameter(name="DIR")],
-    role: Annotated[tuple[str, ...], Parameter(name="ROLE")] = (),
+    role: Roles = (),
     /,
     *,
+    keys: Keys,
     key: SigningKeys = (),
     request: RequestFile = None,
     connection: Connection = HERE,
 ) -> None:
-    """Sign roles again before they expire: root, targets, model-NAME; without ROLE all but root.
+    """Sign roles again before they expire; without ROLE all but root.
 
     What they say stays as it is.
     """
@@ -93,7 +98,10 @@ def renew(
 
     with connection.open() as api:
         view = api.get("/repository")
-        chosen = role or ("targets", *(f"model-{held['model']}" for held in view["models"]))
+        models = [held["model"] for held in view["models"]]
+        words = role or ("targets", *models)
+        check_roles(words, ("root", "targets", *map(role_name, models)))
+        chosen = [role_name(word) for word in words]
         now = dt.datetime.now(dt.UTC)
         present = signing.present_documents(api, now)
         parts = {
@@ -103,12 +111,12 @@ def renew(
         }
         if "root" in chosen:
             parts |= ceremony.renew_root(present).parts
-        waiting = signing.add_signatures(present.request(parts), signers(folder, set(parts), key))
-        signing.finish(api, waiting, request, connection, done=f"signed again: {', '.join(chosen)}")
+        waiting = signing.add_signatures(present.request(parts), signers(keys, set(parts), key))
+        signing.finish(api, waiting, request, connection, done=f"signed again: {', '.join(words)}")
 
 
 @app.command
-def show(*, connection: Connection = HERE) -> None:
+def show(role: Shown = (), /, *, connection: Connection = HERE) -> None:
     """Show who holds which role, how many must sign, and when each document expires."""
     from muster_models.trust.view import view  # noqa: PLC0415 - only where keys are used
 
@@ -130,6 +138,8 @@ def show(*, connection: Connection = HERE) -> None:
                     "expires": expires.get(holding.role),
                 }
             )
+    check_roles(role, [one["role"] for one in held])
+    held = [one for one in held if not role or said_name(one["role"]) in role]
     if connection.output == "json":
         write_json(held)
         return

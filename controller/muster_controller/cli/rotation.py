@@ -12,6 +12,7 @@ from muster_controller.cli.connection import Api, Connection
 from muster_controller.cli.exits import UsageError
 from muster_controller.cli.keyfiles import create_beside, public_half, signers
 from muster_controller.cli.output import note
+from muster_controller.cli.roles import Keys
 from muster_controller.cli.signing import RequestFile, SigningKeys, Yes
 from muster_models.errors import ConflictError, NotFoundError
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 HERE = Connection()
 TOP: Final = ("root", "targets", "online")
 MIN_KEYID: Final = 6
-Keys = Annotated[
-    Path, Parameter(name="--keys", help="The folder of keys that sign, and where new ones are made.")
-]
 New = Annotated[
     tuple[str, ...],
     Parameter(

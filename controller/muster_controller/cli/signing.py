@@ -125,10 +125,11 @@ def hand_over(api: Api, request: "Request") -> dict[str, Any]:
     if request.manifest is not None:
         manifest = manifests.parse(request.manifest)
         for entry in manifest.files:
-            if not api.has(f"/blobs/{entry.sha256}"):
-                raise ConflictError(
-                    f"the controller has no {entry.name} of {manifest.name}: publish it again"
-                )
+            for sha256 in (entry.sha256, *(delta.sha256 for delta in entry.deltas)):
+                if not api.has(f"/blobs/{sha256}"):
+                    raise ConflictError(
+                        f"the controller has no {entry.name} of {manifest.name}: publish it again"
+                    )
         body = {"manifest": armour(request.manifest), "role": documents[f"model-{manifest.model}"]}
         targets = {"targets": documents["targets"]} if "targets" in documents else {}
         answer: dict[str, Any] = api.post("/versions", {**body, **targets})
@@ -287,6 +288,9 @@ def _note_release(release: Mapping[str, Any]) -> None:
         _note_fields(
             {"file": f"{file['name']}  {file['role']}  {file['length']} bytes  {file['sha256'][:SHORT]}"}
         )
+        for delta in file.get("deltas", ()):
+            told = f"{delta['form']}  {delta['length']} bytes  {delta['sha256'][:SHORT]}"
+            _note_fields({"  or from": f"{delta['base'][:SHORT]} by {told}"})
 
 
 def _note_document(document: Mapping[str, Any]) -> None:
@@ -299,7 +303,7 @@ def _note_document(document: Mapping[str, Any]) -> None:
             {"  lists": f"{entry['version']}  release {entry['release']}  {entry['digest'][:SHORT]}"}
         )
     if document["withdrawn"] or document["floor"]:
-        _note_fields({"  floor": document["floor"], "  withdrawn": document["withdrawn"]})
+        _note_fields({"  floor": document["floor"], "  withdrawn": ", ".join(document["withdrawn"])})
 
 
 def _note_fields(fields: Mapping[str, object]) -> None:

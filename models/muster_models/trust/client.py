@@ -3,6 +3,7 @@
 Not thread-safe: one owner per folder.
 """
 
+import contextlib
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,13 +13,14 @@ from pathlib import Path
 import msgspec
 from tuf.api.metadata import Root, Signed, Targets
 from tuf.ngclient import Updater
-from tuf.ngclient.fetcher import FetcherInterface
 
-from muster_models.errors import MusterError, Reason, TrustError
+from muster_models.durable import make_folder
+from muster_models.errors import MusterError, Reason, StorageError, TrustError
 from muster_models.manifest import digest, is_valid_model_name, parse
 from muster_models.trust import cache, director, listing, memory
 from muster_models.trust.anchor import Anchor, Former, first_expired, verify_documents, verify_roots
 from muster_models.trust.diagnosis import LastBody, explain
+from muster_models.trust.glance import Glance, RepositoryFetcher
 from muster_models.trust.listing import Listed
 from muster_models.trust.refusals import refusals
 from muster_models.trust.roles import MODEL_PREFIX, facts_of, model_role, target_path
@@ -26,6 +28,7 @@ from muster_models.trust.verified import VerifiedManifest
 from muster_models.wire import Desired
 
 _log = logging.getLogger(__name__)
+_SOON = 86_400.0  # seconds before something expires in which only a full look will do
 _ANY_VERSION = "0.0.0"  # python-tuf loads a role by looking a path up in it; the path need not exist
 
 
@@ -48,7 +51,7 @@ class TrustClient:
         *,
         root: bytes,
         base_url: str,
-        fetcher: FetcherInterface,
+        fetcher: RepositoryFetcher,
         clock: Callable[[], float],
     ) -> None:
         self._cache = folder / "cache"
@@ -56,6 +59,7 @@ class TrustClient:
         self._pinned = root
         self._base = base_url.rstrip("/")
         self._fetcher = LastBody(fetcher)
+        self._glance = Glance(fetcher, f"{self._base}/metadata/timestamp.json")
         self._clock = clock
         self._updater: Updater | None = None
         self._refused: dict[str, MusterError] = {}
@@ -84,7 +88,9 @@ class TrustClient:
             StorageError: The disk refused.
         """
         with refusals("repository"):
-            self._cache.mkdir(parents=True, exist_ok=True)
+            if not self._cache.is_dir():
+                make_folder(self._cache.parent)  # the memory lies there, and must not be lost with its folder
+                make_folder(self._cache)
             cache.restore(self._cache, self._memory.documents)
         updater = self._new_updater()
         with self._explained(None, None):
@@ -100,6 +106,18 @@ class TrustClient:
                 refused[role] = error
         refused = {**self._adopt(known), **refused}
         self._updater, self._refused = updater, refused
+
+    def is_unchanged(self) -> bool:
+        """Ask with one request of a few hundred bytes whether the timestamp is still the one verified last.
+
+        Nothing that is answered is believed beyond that: no root is looked for, so the caller must still
+        ``refresh`` from time to time. False where only a full look will do: nothing was fetched yet by this
+        process, a role was refused, something expires within a day, or there was no clear answer.
+        """
+        held, anchor = self._memory.documents, self._anchor
+        if self._updater is None or self._refused or held is None or anchor is None:
+            return False
+        return anchor.expired(self._now() + _SOON) is None and self._glance.is_still(held.timestamp)
 
     def manifest(self, model: str, version: str, digest_: str) -> VerifiedManifest:
         """Return a version that may be installed now: listed, unexpired, not below the floor.
@@ -164,7 +182,9 @@ class TrustClient:
         if expired is not None:
             raise expired
         desired = director.open_envelope(envelope, anchor.targets, device=device, after=after, now=now)
-        self._raise_time(offline=(), online=(desired.issued,))
+        # A stop order must not wait for a disk. Without this the floor is no lower than it was before.
+        with contextlib.suppress(StorageError):
+            self._raise_time(offline=(), online=(desired.issued,))
         return desired
 
     # What has been verified.

@@ -17,12 +17,13 @@ from http import HTTPStatus
 
 import urllib3
 from tuf.api import exceptions as tuf
-from tuf.ngclient.fetcher import FetcherInterface
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from muster_models.errors import Reason, TransferError
+from muster_models.network_words import in_words
+from muster_models.trust.glance import Changed, RepositoryFetcher, harmless
 
 CHUNK = 64 * 1024  # bytes
 METADATA_LIMIT = 5_000_000  # bytes; the largest that python-tuf asks for
@@ -52,7 +53,7 @@ class Limits:
     minimum_rate: float = 1024.0
 
 
-class Fetcher(FetcherInterface):
+class Fetcher(RepositoryFetcher):
     """Fetches for python-tuf (metadata) and for the agent (ranges of files) under one set of limits.
 
     Args:
@@ -117,6 +118,26 @@ class Fetcher(FetcherInterface):
                 raise tuf.DownloadLengthMismatchError(f"{url}: more than {max_length} bytes")
         return bytes(content)
 
+    def fetch_changed(self, url: str, *, tag: str | None, limit: int) -> Changed | None:
+        """Return a whole file, or None where the server says that it is still the one with ``tag``.
+
+        Raises:
+            TransferError: As ``fetch_range``; ``StatusError`` also for "unchanged" where no tag was given.
+        """
+        headers = {} if tag is None else {"If-None-Match": tag}
+        with self._open(url, headers) as (response, started):
+            if tag is not None and response.status == HTTPStatus.NOT_MODIFIED:
+                # Nothing, by the protocol; only after its end may the connection serve again.
+                if next(self._chunks(url, response, started=started, most=1), b""):
+                    raise TransferError(f"{url}: expected no bytes with HTTP status 304")
+                return None
+            _first_byte(url, response, 0)
+            content = b"".join(self._chunks(url, response, started=started, most=limit + 1))
+            found = harmless(response.headers.get("ETag"))
+        if len(content) > limit:
+            raise TransferError(f"{url}: more than {limit} bytes", Reason.TOO_LARGE)
+        return Changed(content, found)
+
     def _fetch(self, url: str) -> Iterator[bytes]:
         """Yield the chunks of a whole file, with python-tuf's errors."""
         try:
@@ -136,7 +157,7 @@ class Fetcher(FetcherInterface):
                 "GET", url, headers=_HEADERS | headers, preload_content=False, redirect=False
             )
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise TransferError(f"{url}: {error}") from error
+            raise TransferError(f"{url}: {in_words(error)}") from error
         try:
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
@@ -169,7 +190,7 @@ class Fetcher(FetcherInterface):
                 # read1 returns after one read of the socket; read would wait for the whole chunk.
                 chunk = response.read1(min(CHUNK, most - received), decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise TransferError(f"{url}: {error}") from error
+                raise TransferError(f"{url}: {in_words(error)}") from error
             if not chunk:
                 return
             received += len(chunk)

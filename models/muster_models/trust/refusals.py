@@ -39,4 +39,5 @@ def refusals(what: str) -> Iterator[None]:
     except tuf.DownloadError as error:
         raise TransferError(f"{what}: {error}") from error
     except OSError as error:
-        raise StorageError(f"{what}: {error}") from error
+        named = f"{error.filename}: " if error.filename else ""
+        raise StorageError(f"{what}: {named}{error.strerror or error}") from error
