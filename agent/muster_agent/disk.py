@@ -5,17 +5,15 @@ relative, with at most one folder. Only ``StorageError`` leaves this module.
 """
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from muster_models.errors import Reason, StorageError
+from muster_models.durable import make_folder, refusal
 
 CHUNK_BYTES = 1024 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class File(Protocol):
@@ -92,7 +90,7 @@ class RealDisk:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         with refusals(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder, mode=0o700)
 
     def size(self, name: str) -> int | None:
         """Return the length of a file in bytes, or None when there is none."""
@@ -202,10 +200,4 @@ def refusals(name: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise storage_error(error, str(name)) from error
-
-
-def storage_error(error: OSError, name: str) -> StorageError:
-    """Return the error for a refusal: ``no-space`` when the disk is full, else ``storage-failed``."""
-    reason = Reason.NO_SPACE if error.errno in _FULL else Reason.STORAGE_FAILED
-    return StorageError(f"{name or 'folder'}: {error.strerror or error}", reason)
+        raise refusal(error, str(name)) from error

@@ -72,6 +72,9 @@ class Device:
             for each in (WIDE, MIXED, IMAGE, ONE)
         }
 
+    def served(self, model: str) -> Serving | None:
+        return self.serving().get(model)
+
     def predict(self, model: str, inputs: Mapping[str, Array]) -> Outputs:
         first = next(iter(inputs.values()))
         self.largest = max(self.largest, len(first))
@@ -169,6 +172,35 @@ def test_columns_of_a_wide_input_are_taken_by_name_or_in_order(infer: Infer, tmp
     assert read[0] == read[1]
 
 
+@pytest.mark.parametrize("first", ["1,2,3", "0.5,,-7e3", "0,1,nan"])
+def test_a_table_whose_first_line_is_a_row_is_refused_and_not_robbed_of_it(
+    infer: Infer, tmp_path: Path, first: str
+) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text(f"{first}\n4,5,6\n")
+    status, _, said = infer("wide", table, tmp_path / "out.csv")
+
+    assert status == 1
+    assert "expected the names of the columns in the first line, got numbers" in said
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_columns_that_are_counted_have_names(infer: Infer, tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("0,1,2\n4,5,6\n")
+    infer("wide", table, tmp_path / "out.csv")
+
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 2  # a label has two lines
+
+
+def test_the_progress_of_a_table_says_how_much_there_is(infer: Infer, tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("a,b,c\n" + "1,2,3\n\n" * 5)
+    _, _, progress = infer("wide", table, tmp_path / "out.npz", "--rows", "2")
+
+    assert progress.splitlines()[-1].startswith("5 of 5 (100%) rows, ")
+
+
 def test_an_archive_holds_an_array_for_each_input(infer: Infer, tmp_path: Path) -> None:
     np.savez(
         tmp_path / "rows.npz",
@@ -190,6 +222,33 @@ def test_a_folder_of_images_is_taken_in_the_order_of_names(infer: Infer, tmp_pat
     infer("image", folder, tmp_path / "out.csv")
 
     assert (tmp_path / "out.csv").read_text().splitlines() == ["file,mean", "1.pgm,0.2", "2.pgm,0.4"]
+
+
+@pytest.mark.parametrize(
+    ("head", "values"),
+    [(b"P5 3 1 255 ", [0, 51, 102]), (b"P6 1 1 255 ", [255, 51, 0])],
+    ids=["grey", "colour"],
+)
+def test_images_fit_an_input_that_is_a_list_of_as_many_values(
+    infer: Infer, tmp_path: Path, head: bytes, values: list[int]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.ppm").write_bytes(head + bytes(values))
+    infer("wide", folder, tmp_path / "out.npz", "--scale", "10")
+    outputs = np.load(tmp_path / "out.npz")
+
+    assert outputs["y"].tolist() == [[float(value) for value in values]]
+
+
+def test_images_of_another_size_than_an_input_has_values_are_refused(infer: Infer, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.pgm").write_bytes(b"P5 2 2 255 " + bytes(4))
+    status, _, said = infer("wide", folder, tmp_path / "out.npz")
+
+    assert status == 1
+    assert "the model takes 3 values, got 2 x 2 pixels: 4 values, in colour 12" in said
 
 
 def test_a_model_of_a_fixed_batch_is_asked_that_many_at_a_time(
@@ -443,6 +502,16 @@ def test_a_meter_tells_now_and_then_and_at_the_end() -> None:
         "50 of 100 (50%) rows, 5 per second",
         "100 of 100 (100%) rows, 8 per second",
     ]
+
+
+def test_a_meter_ends_with_how_far_it_came() -> None:
+    stream, now = io.StringIO(), iter([0.0, 0.0, 1.0])
+    meter = Meter(stream, clock=lambda: next(now))
+    meter.tell(0, None)
+    meter.tell(7, None)
+    meter.close()
+
+    assert stream.getvalue().splitlines() == ["0 rows, 0 per second", "7 rows, 7 per second"]
 
 
 def test_a_source_of_one_form_is_no_other(agent: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from muster_agent.disk import storage_error
+from muster_models.durable import refusal
 
 BLOCK_BYTES = 16  # small, so that small files are torn in the middle too
 
@@ -96,7 +96,7 @@ class SimulatedDisk:
     def read(self, name: str) -> bytes:
         inode = self._find(name)
         if inode is None:
-            raise storage_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), name)
+            raise refusal(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), name)
         return inode.now
 
     def chunks(self, name: str) -> Iterator[bytes]:
@@ -183,15 +183,16 @@ class SimulatedDisk:
         if self.fault is not None and self.fault.strikes(self.calls):
             if self.fault.error is None:
                 raise PowerCut
-            raise storage_error(OSError(self.fault.error, os.strerror(self.fault.error)), name)
+            raise refusal(OSError(self.fault.error, os.strerror(self.fault.error)), name)
 
     def _place(self, name: str) -> tuple[_Folder, str]:
         folder, _, plain = name.rpartition("/")
         return self._folders[folder], plain
 
     def _find(self, name: str) -> _Inode | None:
-        folder, plain = self._place(name)
-        return folder.now.get(plain)
+        folder, _, plain = name.rpartition("/")
+        held = self._folders.get(folder)
+        return None if held is None else held.now.get(plain)
 
     def _inode(self, name: str) -> _Inode:
         folder, plain = self._place(name)

@@ -43,6 +43,8 @@ class Run:
     Attributes:
         device: The folder whose changes count.
         told: A file outside of it, where the child writes what it was told is done.
+        record: A file outside of it, where every changing call is written down; none where empty.
+        weakness: What is taken from the code on purpose, by the names of ``support.weaknesses``.
     """
 
     course: str
@@ -50,6 +52,8 @@ class Run:
     told: str
     arguments: Mapping[str, str]
     strike: Strike
+    record: str = ""
+    weakness: str = ""
 
 
 @dataclass(frozen=True)

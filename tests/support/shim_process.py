@@ -10,8 +10,10 @@ from typing import NoReturn
 import msgspec
 
 from muster_models.errors import StorageError
+from support import batch_course
 from support.device_writers import COURSES, WRONG
 from support.shim import REFUSED, Outcome, Run
+from support.weaknesses import WEAKNESSES
 
 _SHIM = ctypes.CDLL(None)  # preloaded
 
@@ -42,12 +44,18 @@ def _live(run: Run, writer: int) -> NoReturn:
     told = os.open(run.told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def tell(*words: object) -> None:
-        os.write(told, " ".join(map(str, words)).encode() + b"\n")
+        line = " ".join(map(str, words)).encode()
+        os.write(told, line + b"\n")
+        _SHIM.shim_note(line)
 
     status, error, strike = 0, "", run.strike
+    if run.weakness:
+        WEAKNESSES[run.weakness]()
+    if run.record:
+        _SHIM.shim_record(run.record.encode())
     _SHIM.shim_arm(run.device.encode(), strike.call, strike.mode, strike.error, int(strike.lasts))
     try:
-        {**COURSES, **WRONG}[run.course](Path(run.device), tell, run.arguments)
+        {**COURSES, **WRONG, "infer": batch_course.infer}[run.course](Path(run.device), tell, run.arguments)
     except StorageError:
         status = REFUSED
     except BaseException as caught:  # noqa: BLE001 - told to the test, which fails

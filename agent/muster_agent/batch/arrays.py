@@ -12,8 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from muster_agent.api import TensorDescription
-from muster_agent.batch.source import Array, Batch, Tensors, invalid, readable, row_shape
-from muster_agent.serving import oip
+from muster_agent.batch.source import Array, Batch, Tensors, dtype_for, invalid, readable, row_shape
 
 _MAX_TEXT = 65_536  # bytes; a header may ask for any number of them
 
@@ -123,14 +122,14 @@ def _take(member: IO[bytes], tensor: TensorDescription, dtype: "np.dtype[np.gene
 
 
 def _check_cast(dtype: "np.dtype[np.generic]", tensor: TensorDescription) -> None:
-    wanted = oip.dtype_of(tensor.datatype)
+    wanted = dtype_for(tensor, is_real=dtype.kind == "f")
     text = dtype.kind in "US" and wanted.kind == "O"
     if not text and not np.can_cast(dtype, wanted, "same_kind"):
         raise invalid(f"input {tensor.name!r}: expected {tensor.datatype}, got {dtype}")
 
 
 def _as_declared(array: Array, tensor: TensorDescription) -> Array:
-    wanted = oip.dtype_of(tensor.datatype)
+    wanted = dtype_for(tensor, is_real=array.dtype.kind == "f")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "replace")  # type: ignore[arg-type]  # it is an array of bytes
     with np.errstate(over="ignore"):

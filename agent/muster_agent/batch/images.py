@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.api import TensorDescription
-from muster_agent.batch.source import Array, Batch, Tensors, invalid, readable, row_shape
-from muster_agent.serving import oip
+from muster_agent.batch.source import Array, Batch, Tensors, dtype_for, invalid, readable, row_shape
 
 IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm"})
 _PIXEL = 1 / 255
@@ -30,8 +29,12 @@ class ImageSource:
         self._files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES)
         if not self._files:
             raise invalid(f"{folder}: expected images ({', '.join(sorted(IMAGES))}), found none")
-        self._dtype = oip.dtype_of(self._tensor.datatype)
-        self._channels, self._size, self._is_first = _layout(self._tensor)
+        self._dtype = dtype_for(self._tensor, is_real=scale is not None)
+        if self._dtype == np.int8:
+            raise invalid(
+                f"{folder}: the model takes INT8, which holds no pixels; say --scale, such as 0.0039"
+            )
+        self._channels, self._size, self._is_first = _layout(self._tensor, self._files[0])
         self._scale = scale if scale is not None else _PIXEL if self._dtype.kind == "f" else 1.0
         self.rows: int | None = len(self._files)
 
@@ -55,9 +58,21 @@ class ImageSource:
         return values.astype(self._dtype).reshape(row_shape(self._tensor))
 
 
-def _layout(tensor: TensorDescription) -> tuple[int, tuple[int, int], bool]:
-    """Return the channels of an image input, its height and width, and whether channels come first."""
+def _layout(tensor: TensorDescription, example: Path) -> tuple[int, tuple[int, int], bool]:
+    """Return the channels of an image input, its height and width, and whether channels come first.
+
+    Where an input is one list of values, images of as many have the form of the first of them.
+    """
     match row_shape(tensor):
+        case (values,):
+            height, width = _size(example)
+            channels, rest = divmod(values, height * width)
+            if rest or channels not in {1, 3}:
+                raise invalid(
+                    f"{example}: the model takes {values} values, "
+                    f"got {width} x {height} pixels: {height * width} values, in colour {3 * height * width}"
+                )
+            return channels, (height, width), False
         case (height, width):
             return 1, (height, width), False
         case (1 | 3 as channels, height, width):
@@ -68,6 +83,15 @@ def _layout(tensor: TensorDescription) -> tuple[int, tuple[int, int], bool]:
             raise invalid(
                 f"input {tensor.name!r} takes {list(shape)}: expected height and width, with 1 or 3 channels"
             )
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return the height and width of an image."""
+    with readable(path):
+        content = path.read_bytes() if path.suffix.lower() in {".pgm", ".ppm"} else b""
+        if (head := _PNM.match(content)) is not None:
+            return max(1, int(head[3])), max(1, int(head[2]))
+        return _pixels(path, 1).shape[:2]
 
 
 def _pixels(path: Path, channels: int) -> NDArray[np.uint8]:

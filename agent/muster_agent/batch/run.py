@@ -130,23 +130,30 @@ class Meter:
         self._began = clock()
         self._first: int | None = None
         self._next = 0.0
+        self._unsaid = ""
 
     def tell(self, done: int, rows: int | None) -> None:
         """Take how many rows are done, of how many where that is known."""
         if self._first is None:
             self._first = done
         now = self._clock()
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        share = f" of {rows} ({done / max(rows, 1):.0%})" if rows is not None else ""
+        self._unsaid = f"{done}{share} rows, {rate:.0f} per second"
         if now < self._next and done != rows:
             return
         self._next = now + (0.5 if self._is_terminal else 10.0)
-        rate = (done - self._first) / max(now - self._began, 1e-9)
-        share = f" of {rows} ({done / max(rows, 1):.0%})" if rows is not None else ""
-        text = f"{done}{share} rows, {rate:.0f} per second"
-        self._stream.write(f"\r{text}\x1b[K" if self._is_terminal else f"{text}\n")
+        self._say()
+
+    def _say(self) -> None:
+        self._stream.write(f"\r{self._unsaid}\x1b[K" if self._is_terminal else f"{self._unsaid}\n")
         self._stream.flush()
+        self._unsaid = ""
 
     def close(self) -> None:
-        """End the line."""
+        """Say how far it came, and end the line."""
+        if self._unsaid:
+            self._say()
         if self._is_terminal and self._first is not None:
             self._stream.write("\n")
 

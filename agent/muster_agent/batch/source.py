@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.api import TensorDescription
+from muster_agent.serving import oip
 from muster_models.errors import InvalidInputError, Reason
 
 Array = NDArray[np.generic]
@@ -71,6 +72,17 @@ def readable(path: Path) -> Iterator[None]:
 def invalid(message: str) -> InvalidInputError:
     """Return the error of rows that do not fit."""
     return InvalidInputError(Reason.BAD_MESSAGE, message)
+
+
+def dtype_for(tensor: TensorDescription, *, is_real: bool) -> "np.dtype[np.generic]":
+    """Return the type that values of an input are sent in.
+
+    Integers of a quantised input are its own steps; numbers of any other kind are what the steps stand for,
+    and the agent finds the nearest ones.
+    """
+    if is_real and tensor.quantisation is not None:
+        return np.dtype(np.float32)
+    return oip.dtype_of(tensor.datatype)
 
 
 def row_shape(tensor: TensorDescription) -> tuple[int, ...]:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 
 from muster_agent.config import Folder, Settings
 from muster_agent.doctor import local, network
-from muster_agent.doctor.finding import Case, Check, Finding
+from muster_agent.doctor.finding import Case, Check, Finding, short
 from muster_models.errors import MusterError
 
 # In the order in which to mend what they find.
 CHECKS: dict[str, Check] = {
     "files": local.files,
+    "root": local.root,
+    "state": local.state,
     "disk": local.disk,
     "clock": local.clock,
     "certificate": local.certificate,
@@ -49,5 +51,5 @@ def _tried(name: str, check: Check, case: Case) -> Iterator[Finding]:
         yield from check(case)
     except (MusterError, OSError) as error:
         yield Finding(
-            name, "wrong", f"could not be looked at: {error}", "mend what is named there, and look again"
+            name, "wrong", f"could not be looked at: {short(error)}", "mend first what stands above as wrong"
         )

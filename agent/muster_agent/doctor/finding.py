@@ -11,6 +11,10 @@ from muster_agent.config import Folder, Settings
 
 State = Literal["good", "notice", "wrong"]
 SECONDS = 5.0  # for one connection
+COMPARE_CLOCKS = (
+    "compare the clock with another one first (date -u), and set it: timedatectl set-ntp true; "
+    "if it is right, "
+)
 SET_CLOCK = "set the clock, and let a time service keep it: timedatectl set-ntp true"
 
 
@@ -39,6 +43,14 @@ class Case:
 
 
 Check = Callable[[Case], Iterator[Finding]]
+
+
+def enrol_again(case: Case) -> str:
+    """Return how a device gets another identity."""
+    return (
+        f"on the controller: muster device token {case.settings.device} --again; then into a new folder: "
+        f"muster-agent enrol {case.settings.controller} TOKEN --folder FOLDER"
+    )
 
 
 def short(error: BaseException) -> str:

@@ -3,18 +3,38 @@
 import importlib
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 
+import msgspec
+
 from muster_agent import sandbox
-from muster_agent.api import Client
-from muster_agent.doctor.finding import SECONDS, SET_CLOCK, Case, Finding, State, instant, short
-from muster_agent.identity import certificate_life, tls_context
-from muster_models.errors import MusterError
+from muster_agent.api import Client, socket_of
+from muster_agent.disk import RealDisk
+from muster_agent.doctor.finding import (
+    COMPARE_CLOCKS,
+    SECONDS,
+    SET_CLOCK,
+    Case,
+    Finding,
+    State,
+    enrol_again,
+    instant,
+    short,
+)
+from muster_agent.identity import NAMES, certificate_life, tls_context
+from muster_agent.store import state_trouble
+from muster_models.engine import EngineOptions
+from muster_models.errors import MusterError, StorageError
+from muster_models.manifest import RuntimeKind
 from muster_models.runtime.load import installed
 from muster_models.trust import memory
 
 _SPARE = 64 * 1024 * 1024  # bytes: a database that grows, a file that is replaced
+_PROBE_SECONDS = 20.0  # to import an engine on a slow machine, and to wake what it drives
 _MODULES = {
     "onnxruntime": "onnxruntime",
     "ai-edge-litert": "ai_edge_litert.interpreter",
@@ -26,8 +46,10 @@ def files(case: Case) -> Iterator[Finding]:
     """Nobody else may read a key, and the agent must be able to write its folder."""
     root, user = case.folder.root, os.geteuid()
     keys = sorted(case.folder.identity.glob("*.key*"))
-    if not keys:
-        yield Finding("files", "wrong", f"{case.folder.identity} holds no key", "enrol the device again")
+    missing = [name for name in NAMES if not (case.folder.identity / name).exists()]
+    if missing:
+        said = f"{case.folder.identity} lacks {' and '.join(missing)}"
+        yield Finding("files", "wrong", said, enrol_again(case))
     open_ = [path for path in keys if stat.S_IMODE(path.stat().st_mode) & 0o077]
     others = [path for path in (root, *keys) if path.stat().st_uid != user]
     if open_:
@@ -42,8 +64,33 @@ def files(case: Case) -> Iterator[Finding]:
         yield Finding(
             "files", "wrong", f"{root} cannot be written", "mount it writable, or mend its permissions"
         )
-    elif keys and not open_ and not (others and user != 0):
+    elif not missing and not open_ and not (others and user != 0):
         yield Finding("files", "good", f"{len(keys)} key for its owner alone, {root} can be written")
+
+
+def root(case: Case) -> Iterator[Finding]:
+    """The root that was pinned at enrolment must be there: without it nothing can be trusted."""
+    path = case.folder.pinned_root
+    try:
+        kind = msgspec.json.decode(path.read_bytes())["signed"]["_type"]
+    except FileNotFoundError:
+        yield Finding("root", "wrong", f"{path} is missing", enrol_again(case))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        yield Finding("root", "wrong", f"{path} is damaged", enrol_again(case))
+    else:
+        good = kind == "root"
+        said = (
+            "what was pinned at enrolment is there" if good else f"{path} is {str(kind)[:40]!r}, not a root"
+        )
+        yield Finding("root", "good" if good else "wrong", said, "" if good else enrol_again(case))
+
+
+def state(case: Case) -> Iterator[Finding]:
+    """What the device knows about its versions must be readable."""
+    trouble = state_trouble(RealDisk(case.folder.store)) if case.folder.store.exists() else ""
+    fix = "let the agent run: the controller orders anew what belongs here; then look after the disk (dmesg)"
+    said = trouble or "what the device knows about its versions can be read"
+    yield Finding("state", "wrong" if trouble else "good", said, fix if trouble else "")
 
 
 def disk(case: Case) -> Iterator[Finding]:
@@ -76,15 +123,19 @@ def clock(case: Case) -> Iterator[Finding]:
 
 def certificate(case: Case) -> Iterator[Finding]:
     """The certificate must be valid, and is renewed at two thirds of its life."""
-    tls_context(case.folder)
+    try:
+        tls_context(case.folder)
+    except StorageError as error:
+        yield Finding("certificate", "wrong", str(error), enrol_again(case))
+        return
     due, end = (moment.timestamp() for moment in certificate_life(case.folder))
     now = case.clock()
     if now >= end:
         yield Finding(
             "certificate",
             "wrong",
-            f"it ended at {instant(end)}",
-            "on the controller: muster device token; then enrol again",
+            f"it ended at {instant(end)}, and this clock says {instant(now)}",
+            COMPARE_CLOCKS + enrol_again(case),
         )
     elif now >= due:
         said = f"it ends at {instant(end)}, and should have been renewed at {instant(due)}"
@@ -108,8 +159,8 @@ def isolation(case: Case) -> Iterator[Finding]:
         yield Finding("sandbox", "good", f"models run in processes of their own under {level}")
 
 
-def runtimes(_case: Case) -> Iterator[Finding]:
-    """An engine must be there, and it must load."""
+def runtimes(case: Case) -> Iterator[Finding]:
+    """An engine must be there and load, and what the device asks of it should be had."""
     engines = installed()
     if not engines:
         yield Finding(
@@ -128,11 +179,49 @@ def runtimes(_case: Case) -> Iterator[Finding]:
             )
         else:
             yield Finding("runtimes", "good", f"{engine} loads, for {kind}")
+            yield from _accelerators(kind, case.settings.engine)
+
+
+def _accelerators(kind: RuntimeKind, options: EngineOptions) -> Iterator[Finding]:
+    """What ``agent.toml`` asks for beside the CPU must be there."""
+    if not options.accelerates(kind):
+        return
+    key = "onnx_providers" if kind == "onnx" else "tflite_delegates"
+    wanted = ", ".join(getattr(options, key))
+    fix = f"install what is named, or take it out of {key} in agent.toml; until then the CPU answers"
+    lacking = _lacking(kind, options, wanted)
+    for what in lacking:
+        yield Finding("runtimes", "notice", what, fix)
+    if not lacking:
+        yield Finding("runtimes", "good", f"{wanted} can be had, for {kind}")
+
+
+def _lacking(kind: RuntimeKind, options: EngineOptions, wanted: str) -> list[str]:
+    """Ask in a process of its own what cannot be had: a driver may end it."""
+    command = [
+        sys.executable,
+        "-m",
+        "muster_models.runtime.probe",
+        kind,
+        msgspec.json.encode(options).decode(),
+    ]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": path}
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            command, env=environment, capture_output=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [f"asking for {wanted} took more than {_PROBE_SECONDS:g} s"]
+    if done.returncode != 0:
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"status {done.returncode}"
+        return [f"asking for {wanted} ended its process ({how})"]
+    return msgspec.json.decode(done.stdout, type=list[str])
 
 
 def agent(case: Case) -> Iterator[Finding]:
     """An agent should run, and answer on its socket."""
-    path = case.folder.socket
+    path = socket_of(case.folder.root)
     if not path.exists():
         fix = f"start it: systemctl start muster-agent@NAME, or muster-agent run {case.folder.root}"
         yield Finding("agent", "notice", f"none runs: {path} is not there", fix)
