@@ -1,7 +1,9 @@
-"""CPU of a device that predicts 50 times a second: through the agent's runner inline, over the bare engine.
+"""CPU of a device that predicts 50 times a second, over the bare engine with one thread and with its default.
 
-Each contestant is alone for its turn. Pacing costs all of them the same. Our turn holds everything the agent
-measures: one window is sketched in each, where a device by default sketches one in five minutes.
+Each contestant is alone for its turn. The runner inline and the bare engine share this process, and pacing
+costs them the same; the runner's turn holds everything the agent measures, one window in each, where a device
+by default sketches one in five minutes. The whole agent is all its processes, connected to a broker and idle
+but for the predictions that come over HTTP, with the model in a worker.
 """
 
 import statistics
@@ -14,7 +16,9 @@ from tempfile import TemporaryDirectory
 import onnxruntime
 from figure import Figure, publish
 from predict_overhead import Inputs, bare
-from rig.http import ROW
+from rig import device
+from rig.http import ROW, caller
+from rig.processes import cpu_seconds
 from rig.versions import lay_out
 
 from muster_agent.measure.recordings import Recordings
@@ -78,7 +82,16 @@ def percent(turn: AbstractContextManager[Call]) -> float:
     return (time.process_time() - began) / SECONDS * 100
 
 
-def measure(zygote: Zygote, verified: VerifiedManifest, folder: Path) -> list[Figure]:
+def percent_of_agent(agent: device.Device) -> float:
+    """Return the share of one core that all processes of an agent take in a turn."""
+    call = caller(agent.port)
+    call()
+    began = cpu_seconds(agent.process)
+    paced(call)
+    return (cpu_seconds(agent.process) - began) / SECONDS * 100
+
+
+def measure(zygote: Zygote, verified: VerifiedManifest, folder: Path, agent: device.Device) -> list[Figure]:
     """Let the contestants have their turns."""
     model = folder / verified.manifest.file("model").name
     turns: dict[str, Callable[[], AbstractContextManager[Call]]] = {
@@ -90,25 +103,27 @@ def measure(zygote: Zygote, verified: VerifiedManifest, folder: Path) -> list[Fi
     for _ in range(ROUNDS):
         for name, turn in turns.items():
             shares[name].append(percent(turn()))
+        shares.setdefault("agent", []).append(percent_of_agent(agent))
     medians = {name: statistics.median(values) for name, values in shares.items()}
-    met = medians["ours"] - medians["bare"] <= PERCENT
     goal = f"<= {PERCENT:g} % of a core over one thread"
     peers = {"bare": "onnxruntime, one thread", "default": "onnxruntime, default threads"}
+    contestants = {"ours": "inline", "agent": "over HTTP, whole agent with a worker"}
     return [
         Figure(
-            f"digits: {RATE:g} predictions/s inline, CPU", medians["ours"], medians[peer], words,
-            "% of a core", medians["ours"] / medians[peer], goal, met,
+            f"digits: {RATE:g} predictions/s {how}, CPU", medians[name], medians[peer], words, "% of a core",
+            medians[name] / medians[peer], goal, met=medians[name] - medians["bare"] <= PERCENT,
         )
+        for name, how in contestants.items()
         for peer, words in peers.items()
     ]  # fmt: skip
 
 
 def main() -> None:
-    """Measure, and print two figures."""
+    """Measure, and print four figures."""
     zygote = Zygote.start()  # first, while this process has one thread
     try:
-        with TemporaryDirectory() as scratch:
-            figures = measure(zygote, *lay_out("digits", Path(scratch)))
+        with TemporaryDirectory() as scratch, device.running(Path(scratch) / "agent") as agent:
+            figures = measure(zygote, *lay_out("digits", Path(scratch)), agent)
     finally:
         zygote.close()
     publish(*figures)

@@ -1,7 +1,12 @@
-"""What an HTTP prediction costs beyond the model itself: the agent against MLServer, called in turn."""
+"""What an HTTP prediction costs beyond the model itself: the agent, MLServer and KServe, called in turn.
+
+A call of a worker is handed from process to process and back. Where the kernel puts them on two cores each
+hand-over wakes an idle core, which a virtual machine does slowly: so an agent that is kept on one core is
+measured as well.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,17 +15,23 @@ from figure import Figure, at_most, interleave, publish
 from predict_overhead import bare, repeat
 from rig import device, model_server
 from rig.http import ROW, caller
-from rig.processes import cpu_seconds
+from rig.processes import cpu_seconds, pin
 
 from muster_agent.api import Client
 
 BLOCK = 25
 ROUNDS = 60
-GOAL = 1 / 4
+GOALS = {model_server.NAME: 1 / 4, model_server.KSERVE: 1 / 5}
+INLINE = "HTTP, model inline"
+WORKER = "HTTP, model in a worker"
+PINNED = "HTTP, model in a worker, agent on one core"
+CLIENT = "our client, Unix socket, model inline"
+BARE = "bare"
 REQUESTS = 2000  # over which the servers' CPU time is taken
+Call = Callable[[], object]
 
 
-def server_cpu(process: int, call: Callable[[], object]) -> float:
+def server_cpu(process: int, call: Call) -> float:
     """Return the CPU seconds that a server spends on one request."""
     before = cpu_seconds(process)
     repeat(call, REQUESTS)()
@@ -30,38 +41,51 @@ def server_cpu(process: int, call: Callable[[], object]) -> float:
 def measure(folder: Path) -> list[Figure]:
     """Start the servers and call them in turn."""
     with ExitStack() as stack:
-        agents = {
-            "model inline": stack.enter_context(device.running(folder / "inline", "--inline")),
-            "model in a worker": stack.enter_context(device.running(folder / "worker")),
+        inline = stack.enter_context(device.running(folder / "inline", "--inline"))
+        worker = stack.enter_context(device.running(folder / "worker"))
+        pinned = stack.enter_context(device.running(folder / "pinned"))
+        pin(pinned.process)
+        mlserver = stack.enter_context(model_server.running(folder / "mlserver", device.MODEL))
+        kserve = stack.enter_context(model_server.running_kserve(folder / "kserve", device.MODEL))
+        client = stack.enter_context(Client(inline.folder))
+        served = {
+            INLINE: (inline.process, inline.port),
+            WORKER: (worker.process, worker.port),
+            PINNED: (pinned.process, pinned.port),
+            model_server.NAME: mlserver,
+            model_server.KSERVE: kserve,
         }
-        peer, port = stack.enter_context(model_server.running(folder / "mlserver", device.MODEL))
-        client = stack.enter_context(Client(agents["model inline"].folder))
-        over_http = {mode: caller(agent.port) for mode, agent in agents.items()}
-        calls: dict[str, Callable[[], object]] = {
+        over_http: dict[str, Call] = {name: caller(port) for name, (_, port) in served.items()}
+        calls: dict[str, Call] = {
             **over_http,
-            "bare": bare("onnx", device.MODEL, {"image": ROW}),
-            "client": lambda: client.predict("digits", {"image": ROW}),
-            "peer": caller(port),
+            BARE: bare("onnx", device.MODEL, {"image": ROW}),
+            CLIENT: lambda: client.predict("digits", {"image": ROW}),
         }
         blocks = {name: repeat(call, BLOCK) for name, call in calls.items()}
         seconds = interleave(blocks, rounds=ROUNDS, clock=time.perf_counter_ns)
-        cpu = {mode: server_cpu(agents[mode].process, call) for mode, call in over_http.items()}
-        peer_cpu = server_cpu(peer, calls["peer"])
-    added = {name: (value - seconds["bare"]) / BLOCK for name, value in seconds.items()}
+        cpu = {name: server_cpu(served[name][0], call) for name, call in over_http.items()}
+    added = {name: (value - seconds[BARE]) / BLOCK for name, value in seconds.items()}
     return [
-        *(_figure(f"HTTP, JSON, {mode}: added per call", added[mode], added["peer"]) for mode in agents),
-        _figure("our client on the Unix socket, model inline: added", added["client"], added["peer"]),
-        *(_figure(f"HTTP, JSON, {mode}: server CPU per call", cpu[mode], peer_cpu) for mode in agents),
+        *(
+            _figure(f"{name}: added per call", added, name, peer)
+            for name in (INLINE, WORKER, PINNED, CLIENT)
+            for peer in GOALS
+        ),
+        *(
+            _figure(f"{name}: server CPU per call", cpu, name, peer)
+            for name in (INLINE, WORKER, PINNED)
+            for peer in GOALS
+        ),
     ]
 
 
-def _figure(name: str, ours: float, theirs: float) -> Figure:
-    peer = f"{model_server.NAME} without workers, JSON", theirs * 1e6
-    return at_most(name, ours=ours * 1e6, peer=peer, unit="us", ratio=GOAL)
+def _figure(title: str, seconds: Mapping[str, float], ours: str, peer: str) -> Figure:
+    theirs = f"{peer}, one process, JSON", seconds[peer] * 1e6
+    return at_most(title, ours=seconds[ours] * 1e6, peer=theirs, unit="us", ratio=GOALS[peer])
 
 
 def main() -> None:
-    """Measure, and print five figures."""
+    """Measure, and print a figure against each peer."""
     with TemporaryDirectory() as scratch:
         publish(*measure(Path(scratch)))
 

@@ -1,5 +1,6 @@
 """What a process and everything it started cost, as the kernel counts it."""
 
+import os
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -31,6 +32,14 @@ def memory(root: int) -> dict[str, float]:
             if (kind := name.rstrip(":").lower()) in totals:
                 totals[kind] += int(kilobytes) * 1024 / 1e6
     return totals
+
+
+def pin(root: int) -> None:
+    """Keep a process, all that descend from it, and what they start from now on, on one core."""
+    core = {min(os.sched_getaffinity(root))}
+    for process in tree(root):
+        for thread in (PROC / str(process) / "task").iterdir():
+            os.sched_setaffinity(int(thread.name), core)
 
 
 def cpu_seconds(root: int) -> float:

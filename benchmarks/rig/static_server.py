@@ -1,5 +1,6 @@
 """A folder over HTTP on the loopback interface, in a thread, with every byte of it counted."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,17 @@ def running(folder: Path) -> Iterator[Server]:
         thread.join()
 
 
+def _answer(name: str, content: bytes | None, known: str | None) -> tuple[str, bytes, str]:
+    """Return status, body and the line of the tag, as the controller gives them."""
+    if content is None:
+        return "404 Not Found", MISSING % name.encode(), ""
+    if name[0].isdecimal():
+        return "200 OK", content, ""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    line = f"ETag: {tag}\r\n"
+    return ("304 Not Modified", b"", line) if tag == known else ("200 OK", content, line)
+
+
 def _handler(server: Server, folder: Path) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -67,12 +79,11 @@ def _handler(server: Server, folder: Path) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             path = folder / self.path.lstrip("/")
-            found = path.is_file()
-            body = path.read_bytes() if found else MISSING % path.name.encode()
-            head = (
-                f"HTTP/1.1 {'200 OK' if found else '404 Not Found'}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            ).encode()
+            content = path.read_bytes() if path.is_file() else None
+            status, body, tag = _answer(path.name, content, self.headers.get("If-None-Match"))
+            found = status.startswith("200")
+            kind = "" if status.startswith("304") else "Content-Type: application/json\r\n"
+            head = f"HTTP/1.1 {status}\r\n{kind}{tag}Content-Length: {len(body)}\r\n\r\n".encode()
             lines = sum(len(f"{name}: {value}\r\n") for name, value in self.headers.items())
             traffic = server.traffic
             traffic.requests += 1

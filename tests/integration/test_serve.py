@@ -8,6 +8,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from muster_agent.api import Client
 from muster_agent.runner import Serving
 from muster_agent.serving import httpwire, localsocket
-from muster_agent.serving.server import Server
+from muster_agent.serving.server import MAX_CONNECTIONS, Server
 from muster_models.errors import PredictionError, Reason, StorageError
 from muster_models.manifest import TensorSpec
 from support.manifests import make_manifest
@@ -37,6 +38,9 @@ class Doubler:
 
     def serving(self) -> Mapping[str, Serving]:
         return {"digits": Serving(MANIFEST, "f" * 64, stopped=False, alive=self.alive)}
+
+    def served(self, model: str) -> Serving | None:
+        return self.serving().get(model)
 
     def predict(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         assert model == "digits"
@@ -453,6 +457,61 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(server: Server) -
     assert second == b"HTTP/1.1 200 OK"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [4, 2]},
+        {"shape": [8]},
+        {"shape": [2, 4, 1]},
+        {"datatype": "FP64"},
+        {"datatype": "INT32"},
+        {"name": "y"},
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_between_others_that_do(
+    http: HTTPConnection, change: dict[str, object]
+) -> None:
+    good = asking()
+    first, *others = good["inputs"]
+    bad = good | {"inputs": [first | change, *others]}
+
+    assert [ask(http, "POST", INFER, body)[0] for body in (good, good, bad, good, bad)] == [
+        200,
+        200,
+        400,
+        200,
+        400,
+    ]
+
+
+def test_a_client_that_stops_within_its_request_holds_nobody_back(
+    server: Server, http: HTTPConnection
+) -> None:
+    with localsocket.connect(server.path) as slow, localsocket.connect(server.path) as slower:
+        slow.sendall(f"POST {INFER} HTTP/1.1\r\nContent-Length: 100\r\n\r\n{{".encode())
+        slower.sendall(b"POST /v2/mod")
+
+        assert ask(http, "POST", INFER, asking())[0] == 200
+
+
+def test_a_caller_beyond_the_last_place_is_answered_when_one_is_given_back(server: Server) -> None:
+    request = b"GET /v2/health/live HTTP/1.1\r\n\r\n"
+    with ExitStack() as stack:
+        # One place is kept for whoever comes over TCP.
+        taken = [stack.enter_context(localsocket.connect(server.path)) for _ in range(MAX_CONNECTIONS - 1)]
+        for sock in taken:
+            sock.settimeout(10)
+            sock.sendall(request)
+        answers = [sock.recv(15) for sock in taken]
+        late = stack.enter_context(localsocket.connect(server.path))
+        late.settimeout(10)
+        late.sendall(request)
+        taken[0].close()
+        answers.append(late.recv(15))
+
+    assert set(answers) == {b"HTTP/1.1 200 OK"}
+
+
 def test_garbage_harms_nobody_else(server: Server, http: HTTPConnection) -> None:
     chance = random.Random(20260801)
     body = json.dumps(asking()).encode()
@@ -558,3 +617,23 @@ def test_a_path_longer_than_a_socket_address_is_served(predictor: Doubler, tmp_p
 
     assert len(str(folder)) > 107
     assert models == {"digits": "1.0.0"}
+
+
+def test_a_model_that_is_being_loaded_is_asked_for_again_and_not_unknown(
+    predictor: Doubler, tmp_path: Path
+) -> None:
+    loading = {"digits", "weather"}
+    server = Server(predictor, tmp_path / "starting.sock", loading=lambda: loading)
+    connection = Reached(server.path)
+    waiting = ask(connection, "POST", "/v2/models/weather/infer", asking())
+    here = ask(connection, "POST", INFER, asking())
+    ready = ask(connection, "GET", "/v2/health/ready")[0]
+    loading.discard("weather")
+    unknown = ask(connection, "POST", "/v2/models/weather/infer", asking())
+    ready_then = ask(connection, "GET", "/v2/health/ready")[0]
+    connection.close()
+    server.close()
+
+    assert (waiting[0], waiting[1]["error"]) == (503, "'weather' is being loaded; ask again in a moment")
+    assert here[0] == 200
+    assert (unknown[0], ready, ready_then) == (404, 503, 200)

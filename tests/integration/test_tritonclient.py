@@ -31,6 +31,9 @@ class Greeter:
     def serving(self) -> Mapping[str, Serving]:
         return {"digits": Serving(MANIFEST, "f" * 64, stopped=False, alive=self.alive)}
 
+    def served(self, model: str) -> Serving | None:
+        return self.serving().get(model)
+
     def predict(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         assert model == "digits"
         names = inputs["name"].tolist()

@@ -2,9 +2,10 @@
 
 import socket
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -53,6 +54,39 @@ def test_a_response_is_read_as_it_was_written(tensors: dict[str, Array], binary:
     body, length = oip.make_response(request, tensors, model="digits", version="1.0.0")
 
     assert_same(oip.parse_response(body, None if length is None else str(length)), tensors)
+
+
+VALUES = (
+    st.floats(allow_nan=False)
+    | st.integers(-(2**70), 2**70)
+    | st.booleans()
+    | st.none()
+    | st.text(max_size=2)
+)
+
+
+@given(st.sampled_from(["FP16", "FP32", "FP64"]), st.lists(VALUES, max_size=5))
+@example("FP32", [2**70, 0.5])
+@example("FP64", [10**400])
+@example("FP16", [70000.0])
+@example("FP32", [True, 1.0])
+@example("FP64", [1e200, -1e200])
+def test_a_flat_list_of_values_means_what_a_nested_one_does(datatype: str, values: list[object]) -> None:
+    shape = [1, len(values)]
+
+    assert read_json(datatype, shape, values) == read_json(datatype, shape, [values])
+
+
+def read_json(datatype: str, shape: list[int], data: object) -> list[list[float]] | None:
+    """Return the values of the only tensor of a request in JSON; None where it is refused."""
+    tensor = {"name": "x", "datatype": datatype, "shape": shape, "data": data}
+    try:
+        array = oip.parse_request(msgspec.json.encode({"inputs": [tensor]}), None)[1]["x"]
+    except HttpError:
+        return None
+    assert array.dtype == oip.dtype_of(datatype)
+    values: list[list[float]] = array.tolist()
+    return values
 
 
 @given(st.binary(max_size=200), st.none() | st.text(max_size=5) | st.integers(0, 250).map(str))

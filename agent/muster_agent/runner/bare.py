@@ -7,7 +7,6 @@ a confined child, because examples are as foreign as the file itself.
 
 import codecs
 import importlib
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,15 +38,18 @@ class Tried:
     Attributes:
         inputs: The last ones, which were answered well.
         warnings: Which examples could not be used, and why.
+        examples: How many were answered as they expect.
     """
 
     inputs: Arrays
     warnings: tuple[str, ...] = ()
+    examples: int = 0
 
 
 def warm() -> None:
     """Import what ``answer`` may need, while this process can still read everything."""
     codecs.lookup("cp437")  # what zip files name their members in
+    importlib.import_module("zipfile")
     importlib.import_module("numpy.random")  # which numpy itself imports at first use
     with suppress(ImportError):
         importlib.import_module(_READER)
@@ -66,6 +68,7 @@ def answer(runtime: Runtime, folder: Path, *, most: int) -> Tried:
         PredictionError: The model fails, or answers something else.
     """
     used: Arrays | None = None
+    answered = 0
     warnings: list[str] = []
     names = {spec.name for spec in runtime.inputs}
     for name, inputs, expected in _examples(runtime, folder):
@@ -81,7 +84,8 @@ def answer(runtime: Runtime, folder: Path, *, most: int) -> Tried:
         if wrong is not None:
             raise PredictionError(Reason.WRONG_OUTPUT, f"example {name}: {wrong}")
         used = inputs
-    return Tried(used if used is not None else _answer_made_up(runtime, most), tuple(warnings))
+        answered += bool(expected)
+    return Tried(used if used is not None else _answer_made_up(runtime, most), tuple(warnings), answered)
 
 
 def _answer_made_up(runtime: Runtime, most: int) -> Arrays:
@@ -130,7 +134,7 @@ def _examples(runtime: Runtime, folder: Path) -> Iterator[tuple[str, Arrays, Arr
     for source in sorted((*folder.glob("*.npz"), *folder.glob("test_data_set_*"))):
         try:
             arrays = _read_folder(source) if source.is_dir() else _read_npz(source)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, KeyError) as error:
             raise ModelFileError(f"example {source.name} cannot be read: {error}") from error
         inputs = _named(arrays, "in", runtime.inputs)
         if not inputs:
@@ -155,8 +159,14 @@ def _named(arrays: Mapping[str, Array], side: str, specs: Specs) -> Arrays:
 
 
 def _read_npz(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    # Imported here, because a worker never reads one: half a megabyte in every child.
+    import zipfile  # noqa: PLC0415
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
 
 
 def _read_folder(folder: Path) -> Arrays:

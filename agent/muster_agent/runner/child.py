@@ -5,6 +5,7 @@ import resource
 import select
 import signal
 import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,10 @@ from muster_models.runtime import Runtime, load
 
 # What the engines ask about the processor; without it XNNPACK takes slower kernels.
 _PROCESSOR = (Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu"))
+# Where a provider or a delegate has its libraries, and looks for what drives it. Nothing there is secret.
+_LIBRARIES = tuple(
+    map(Path, ("/lib", "/lib64", "/usr/lib", "/usr/local", "/opt", "/etc/ld.so.cache", "/sys"))
+)
 _SLACK = 64 * 1024 * 1024  # bytes; address space is mapped in coarser pieces than memory is used
 _NEAR = 0.9  # share of the memory budget from which a crash counts as lack of memory
 _MEMORY_EXIT = 70  # exit status of a child whose Python ran out of memory
@@ -26,9 +31,24 @@ _MEMORY_WORDS = ("bad_alloc", "allocate memory", "failed to allocate", "not enou
 
 
 def enter(job: Job, *, cpu_seconds: float | None) -> Level:
-    """Confine this child to its job."""
+    """Confine this child to its job; where the device asks for an accelerator, it can reach that as well."""
     limits = Limits(memory_bytes=job.budget.memory_bytes + _SLACK, cpu_seconds=cpu_seconds)
-    return confine(limits, readable=(Path(job.folder), *_PROCESSOR))
+    readable = (Path(job.folder), *_PROCESSOR)
+    if not job.engine.accelerates(job.kind):
+        return confine(limits, readable=readable)
+    libraries = [
+        *_LIBRARIES,
+        *_engine_folders(),
+        *(Path(path).parent for path in job.engine.tflite_delegates),
+    ]
+    return confine(limits, readable=(*readable, *libraries), writable=tuple(map(Path, job.engine.devices)))
+
+
+def _engine_folders() -> list[Path]:
+    """Return where the engines that are imported lie; they load libraries of their own from there."""
+    names = ("onnxruntime", "ai_edge_litert", "tflite_runtime")
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in names)
+    return [Path(file).parent for file in files if file]
 
 
 def arm(seconds: float) -> None:
@@ -49,7 +69,7 @@ def load_model(job: Job) -> Runtime:
         PredictionError: The engine refuses the file, or lacks memory for it.
     """
     try:
-        return load(job.kind, Path(job.folder) / job.model)
+        return load(job.kind, Path(job.folder) / job.model, engine=job.engine, labels=job.labels)
     except MemoryError as error:
         raise PredictionError(Reason.OUT_OF_MEMORY, "the model does not fit into its budget") from error
 
@@ -123,10 +143,20 @@ def explain(ended: Ended, memory_bytes: int) -> tuple[Reason, str]:
     if -code in {signal.SIGALRM, signal.SIGXCPU}:
         return Reason.HUNG, f"the process did not answer in time ({name})"
     if -code == signal.SIGKILL:
-        return Reason.OUT_OF_MEMORY, "the system killed the process, as it does when memory runs out"
+        return _killed(ended, memory_bytes)
     if ended.peak_bytes >= _NEAR * memory_bytes:
         return Reason.OUT_OF_MEMORY, f"the process ended by {name} with {ended.peak_bytes} bytes in use"
     return Reason.CRASHED, f"the process ended by {name}"
+
+
+def _killed(ended: Ended, memory_bytes: int) -> tuple[Reason, str]:
+    """Tell the kernel's kill for lack of memory from that of a person or another program."""
+    if ended.for_memory:
+        return Reason.OUT_OF_MEMORY, "the kernel killed the process because memory ran out"
+    if ended.for_memory is None and ended.peak_bytes >= _NEAR * memory_bytes:
+        return Reason.OUT_OF_MEMORY, f"the process was killed with {ended.peak_bytes} bytes in use"
+    by = "by a person or another program" if ended.for_memory is False else "by whom is not known"
+    return Reason.CRASHED, f"the process was killed (SIGKILL) {by}"
 
 
 def describe(error: Exception) -> tuple[Reason, str]:

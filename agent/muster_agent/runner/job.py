@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from muster_models.engine import CPU_ALONE, EngineOptions
 from muster_models.errors import Reason
-from muster_models.manifest import Budget, RuntimeKind, TensorSpec
-from muster_models.runtime import Quantisation
+from muster_models.manifest import Budget, Quantisation, RuntimeKind, TensorSpec, labels_of
 from muster_models.trust.verified import VerifiedManifest
 
 MAX_BYTES = 1024 * 1024
@@ -28,6 +28,9 @@ class Job(Struct, frozen=True):
         call_seconds: How long one call may take.
         inspect: File names that the structure gate lets the model refer to; None where the gate has no
             reader, or a publisher has inspected the file already, as for every version.
+        labels: The declared labels of the predicted output, by its name: columns of a map stand in their
+            order.
+        engine: What the device asks for beside the CPU.
     """
 
     kind: RuntimeKind
@@ -39,6 +42,8 @@ class Job(Struct, frozen=True):
     budget: Budget
     call_seconds: float
     inspect: tuple[str, ...] | None = None
+    labels: dict[str, tuple[str, ...]] = {}
+    engine: EngineOptions = CPU_ALONE
 
 
 class Order(Struct, frozen=True):
@@ -67,10 +72,12 @@ class Ended(Struct, frozen=True):
     Attributes:
         status: A wait status, as ``os.waitstatus_to_exitcode`` takes it.
         peak_bytes: The most memory it held above what it was born with.
+        for_memory: The kernel killed it for lack of memory; None where this machine does not tell.
     """
 
     status: int
     peak_bytes: int
+    for_memory: bool | None = None
 
 
 class TensorInfo(Struct, frozen=True):
@@ -101,6 +108,9 @@ class Verdict(Struct, frozen=True):
         inputs, outputs: What the file declares, the first ``MAX_TENSORS`` of each; empty where it did not
             load.
         warnings: What is odd about a bare file and no reason to refuse it.
+        engine: What answered; empty where it never did.
+        lacking: Why something that the device asks for beside the CPU did not answer.
+        examples: How many examples with expected answers it was tried with.
     """
 
     accepted: bool
@@ -113,6 +123,9 @@ class Verdict(Struct, frozen=True):
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
     warnings: tuple[str, ...] = ()
+    engine: str = ""
+    lacking: Annotated[str, Meta(max_length=MAX_DETAIL)] = ""
+    examples: int = 0
 
 
 Reply = Born | Unborn
@@ -123,7 +136,9 @@ def refused(reason: Reason, detail: str) -> Verdict:
     return Verdict(accepted=False, reason=reason, detail=detail[:MAX_DETAIL])
 
 
-def job_of(verified: VerifiedManifest, folder: Path, *, call_seconds: float) -> Job:
+def job_of(
+    verified: VerifiedManifest, folder: Path, *, call_seconds: float, engine: EngineOptions = CPU_ALONE
+) -> Job:
     """Return the job of running a verified version from its private folder."""
     manifest = verified.manifest
     return Job(
@@ -135,6 +150,8 @@ def job_of(verified: VerifiedManifest, folder: Path, *, call_seconds: float) -> 
         outputs=manifest.outputs,
         budget=manifest.budget,
         call_seconds=call_seconds,
+        labels=labels_of(manifest.prediction),
+        engine=engine,
     )
 
 

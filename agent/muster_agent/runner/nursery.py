@@ -22,8 +22,10 @@ from muster_agent import sandbox
 from muster_agent.runner import child, preflight, worker
 from muster_agent.runner.channel import close_quietly, receive_with_handles, send
 from muster_agent.runner.job import MAX_BYTES, Born, Ended, Order, Reply, Unborn, decode, encode
+from muster_agent.runner.memory_kills import Kills
 from muster_models.errors import Reason
 from muster_models.manifest import RuntimeKind
+from muster_models.runtime.load import import_refusal
 
 _LEFT_TO_THE_SUPERVISOR = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _HANDLES = 2  # that come with an order: the child's channel and its status pipe
@@ -42,7 +44,8 @@ class Nursery:
 
     _control: socket.socket
     _running: dict[int, _Running] = field(default_factory=dict)  # by process handle
-    _engines: dict[RuntimeKind, str] = field(default_factory=dict)  # why it cannot be used; "" where it can
+    _engines: dict[RuntimeKind, Unborn | None] = field(default_factory=dict)  # why it cannot be used
+    _kills: Kills = field(default_factory=Kills.here)
 
     def run(self) -> None:
         """Serve orders until the supervisor is gone, then end every child."""
@@ -87,14 +90,15 @@ class Nursery:
     def _give_birth(self, order: Order, channel: int, status: int) -> int | Unborn:
         """Fork the child of an order and return a handle on its process."""
         trouble = self._engine_trouble(order.job.kind)
-        if trouble:
-            return Unborn(Reason.WRONG_RUNTIME, trouble)
+        if trouble is not None:
+            return trouble
         if order.role == "preflight":
             with suppress(ImportError):  # the child says so
                 preflight.warm(order.job)
         else:
             _share_engine(order.job.kind)
         parent = os.getpid()
+        self._kills.forget()
         try:
             pid = os.fork()
         except OSError as error:
@@ -105,7 +109,7 @@ class Nursery:
         self._running[handle] = _Running(pid, status, child.peak())
         return handle
 
-    def _engine_trouble(self, kind: RuntimeKind) -> str:
+    def _engine_trouble(self, kind: RuntimeKind) -> Unborn | None:
         """Try an engine once, in a child: a wheel built for another processor dies at import."""
         if kind not in self._engines:
             self._engines[kind] = _try_engine(kind)
@@ -114,8 +118,11 @@ class Nursery:
     def _see_off(self, handle: int) -> None:
         running = self._running.pop(handle)
         _, status, usage = os.wait4(running.pid, 0)
+        peak = max(0, usage.ru_maxrss * 1024 - running.base)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        for_memory = self._kills.claim() if killed else None
         try:
-            os.write(running.status, encode(Ended(status, max(0, usage.ru_maxrss * 1024 - running.base))))
+            os.write(running.status, encode(Ended(status, peak, for_memory)))
         except BrokenPipeError:
             pass  # nobody asks
         finally:
@@ -129,23 +136,27 @@ def _share_engine(kind: RuntimeKind) -> None:
         gc.freeze()  # as in serve
 
 
-def _try_engine(kind: RuntimeKind) -> str:
-    """Return why an engine cannot be imported here, or nothing when it can."""
+def _try_engine(kind: RuntimeKind) -> Unborn | None:
+    """Return why an engine cannot be imported here, or None when it can."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             importlib.import_module(f"muster_models.runtime.{kind}")
         except Exception as error:  # noqa: BLE001 - told to the supervisor
-            os.write(writer, str(error)[:1000].encode())
+            refusal = import_refusal(kind, error)
+            os.write(writer, encode(Unborn(refusal.reason, str(refusal)[:1000])))
         child.end()
     os.close(writer)
     _, status = os.waitpid(pid, 0)
-    text = os.read(reader, 4096).decode(errors="replace")
+    told = os.read(reader, MAX_BYTES)
     os.close(reader)
     if status != 0:
-        return f"the {kind} engine ends its process when it is imported ({os.waitstatus_to_exitcode(status)})"
-    return f"the {kind} engine is not installed: {text}" if text else ""
+        code = os.waitstatus_to_exitcode(status)
+        return Unborn(
+            Reason.WRONG_RUNTIME, f"the {kind} engine ends its process when it is imported ({code})"
+        )
+    return decode(told, type=Unborn) if told else None
 
 
 def _live(order: Order, channel: int, *, parent: int) -> NoReturn:

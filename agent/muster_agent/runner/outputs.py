@@ -12,7 +12,8 @@ from muster_models.manifest import TensorSpec
 from muster_models.runtime import fits
 
 Array = NDArray[np.generic]
-_Known = tuple[str, "np.dtype[np.generic]", bool, tuple[int, ...]]
+# Name, type, whether it is floating, the shape that was right last, and whether that is of one value.
+_Known = tuple[str, "np.dtype[np.generic]", bool, tuple[int, ...], bool]
 _isfinite = math.isfinite
 
 
@@ -32,7 +33,7 @@ class OutputCheck:
         self._most = most
         # With each output the shape that was right last: a call that repeats it needs no closer look.
         self._known: list[_Known] = [
-            (spec.name, _dtype(spec), _dtype(spec).kind == "f", (-1,)) for spec in specs
+            (spec.name, _dtype(spec), _dtype(spec).kind == "f", (-1,), False) for spec in specs
         ]
 
     def __call__(self, outputs: Mapping[str, Array]) -> None:
@@ -43,12 +44,16 @@ class OutputCheck:
         """
         if not self._known:
             self._check_undeclared(outputs)
-        for name, dtype, is_float, shape in self._known:
+        for name, dtype, is_float, shape, is_single in self._known:
             array = outputs.get(name)
-            if array is None or array.dtype != dtype:
+            if array is None or (array.dtype is not dtype and array.dtype != dtype):
                 self._refuse(outputs)
             if array.shape != shape:
                 self._check_shapes(outputs)
+            elif is_single:
+                if is_float and not _isfinite(array.item()):  # 0.3 µs less than a product
+                    _check_finite(name, array)
+                continue
             if is_float:
                 # One product finds every NaN and infinity; only a suspect is looked at value by value.
                 flat = array.ravel()
@@ -60,7 +65,8 @@ class OutputCheck:
         if not all(spec.name in outputs and fits(outputs[spec.name].shape, spec) for spec in self._specs):
             self._refuse(outputs)
         self._known = [
-            (name, dtype, is_float, outputs[name].shape) for name, dtype, is_float, _ in self._known
+            (name, dtype, is_float, outputs[name].shape, outputs[name].size == 1)
+            for name, dtype, is_float, *_ in self._known
         ]
 
     def _check_undeclared(self, outputs: Mapping[str, Array]) -> None:

@@ -5,7 +5,6 @@ only when every question was answered. A child that ends without a verdict is ju
 """
 
 import importlib
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,8 @@ from muster_agent.runner.job import MAX_DETAIL, MAX_NAME, MAX_TENSORS, Job, Tens
 from muster_agent.runner.outputs import OutputCheck
 from muster_models.errors import PredictionError, Reason
 from muster_models.golden import Golden, compare, decode_golden
-from muster_models.manifest import TensorSpec
-from muster_models.runtime import Quantisation, Runtime, fits
+from muster_models.manifest import Quantisation, TensorSpec
+from muster_models.runtime import Runtime, fits
 from muster_models.tensors import unpack
 
 Array = NDArray[np.generic]
@@ -52,6 +51,7 @@ def run(job: Job) -> Verdict:
     child.arm(job.budget.load_seconds)
     level = child.enter(job, cpu_seconds=job.budget.load_seconds)
     latency: float | None = None
+    examples = 0
     found = Verdict(accepted=False)
     try:
         inspect()
@@ -59,6 +59,7 @@ def run(job: Job) -> Verdict:
         found = _describe(runtime)
         _check_declared(job, runtime)
         tried = _answer(job, runtime)
+        examples = tried.examples
         if not job.outputs:
             warnings = (*tried.warnings, *_doubts(runtime, tried.inputs))
             found = msgspec.structs.replace(found, warnings=warnings)
@@ -74,6 +75,9 @@ def run(job: Job) -> Verdict:
         inputs=found.inputs,
         outputs=found.outputs,
         warnings=found.warnings,
+        engine=found.engine,
+        lacking=found.lacking,
+        examples=examples,
     )
 
 
@@ -98,23 +102,23 @@ def _gate(job: Job) -> Callable[[], None]:
 def _describe(runtime: Runtime) -> Verdict:
     return Verdict(
         accepted=False,
-        inputs=_infos(runtime.inputs, runtime.quantised_inputs),
-        outputs=_infos(runtime.outputs, runtime.quantised_outputs),
+        inputs=_infos(runtime.inputs),
+        outputs=_infos(runtime.outputs),
+        engine=runtime.engine.name[:MAX_NAME],
+        lacking=runtime.engine.lacking[:MAX_DETAIL],
     )
 
 
-def _infos(specs: Sequence[TensorSpec], quantised: Mapping[str, Quantisation]) -> tuple[TensorInfo, ...]:
+def _infos(specs: Sequence[TensorSpec]) -> tuple[TensorInfo, ...]:
     return tuple(
-        TensorInfo(spec.name[:MAX_NAME], spec.dtype[:MAX_NAME], spec.shape, _sane(quantised.get(spec.name)))
+        TensorInfo(spec.name[:MAX_NAME], spec.dtype[:MAX_NAME], spec.shape, _sane(spec.quantisation))
         for spec in specs[:MAX_TENSORS]
     )
 
 
 def _sane(quantisation: Quantisation | None) -> Quantisation | None:
-    """Return a quantisation that fits into a message; a hostile file has any number of any value."""
-    if quantisation is None or len(quantisation.scale) > MAX_TENSORS:
-        return None
-    return quantisation if all(map(math.isfinite, quantisation.scale)) else None
+    """Return a quantisation that fits into a message; a hostile file has any number of values."""
+    return quantisation if quantisation is None or len(quantisation.scale) <= MAX_TENSORS else None
 
 
 def _doubts(runtime: Runtime, inputs: Inputs) -> tuple[str, ...]:
@@ -167,7 +171,7 @@ def _answer(job: Job, runtime: Runtime) -> bare.Tried:
         outputs = runtime.run(unpack(vector.inputs))
         check(outputs)
         _compare(golden, number, outputs)
-    return bare.Tried(unpack(golden.vectors[0].inputs))
+    return bare.Tried(unpack(golden.vectors[0].inputs), examples=len(golden.vectors))
 
 
 def _compare(golden: Golden, number: int, outputs: Mapping[str, Array]) -> None:

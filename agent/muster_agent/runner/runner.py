@@ -14,27 +14,34 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
+from muster_agent.runner.engines import Engines
 from muster_agent.runner.inline import InlineModel
 from muster_agent.runner.job import Verdict, job_of
+from muster_agent.runner.processor import process_clock
+from muster_agent.runner.shadow import OnCall, Shadowed, Shadowing, Terms, Told
 from muster_agent.runner.stopped import StoppedModel
 from muster_agent.runner.watch import Watch
 from muster_agent.runner.worker import GoneError, WorkerModel
 from muster_agent.runner.zygote import Zygote
+from muster_models.engine import CPU, CPU_ALONE, EngineOptions
 from muster_models.errors import MusterError, PredictionError, Reason
-from muster_models.manifest import Manifest
+from muster_models.manifest import Manifest, RuntimeKind
 from muster_models.trust.verified import VerifiedManifest
+from muster_models.wire import ShadowCounts
 
 Array = NDArray[np.generic]
 Outputs = dict[str, Array]
 Model = WorkerModel | InlineModel | StoppedModel
-# (model, digest, inputs, outputs or None, seconds, error or None); called in the caller's thread.
-OnCall = Callable[[str, str, Mapping[str, Array], Outputs | None, float, PredictionError | None], None]
 # (model, digest, reason, detail); called in a thread of the runner, which may be called back.
 OnFailure = Callable[[str, str, Reason, str], None]
+# (model, digest of the version that answers, counts of the candidate beside it); in a thread of the shadow.
+OnCompared = Callable[[str, str, ShadowCounts], None]
 
 _log = logging.getLogger(__name__)
+_DRAIN_SECONDS = 1.0  # to wait for the last call of a candidate in shadow
 _clock = time.perf_counter
 
 
@@ -61,19 +68,23 @@ class Patience:
     restart_period: float = 60.0
 
 
-@dataclass(frozen=True)
-class Serving:
+class Serving(Struct, frozen=True):
     """A model as it answers now.
 
     Attributes:
         stopped: It answers with the declared fallback, by order.
         alive: It can answer.
+        shadow: What is asked beside it, unseen; None where nothing is.
+        engine, lacking: What it runs on, and why on nothing better that the device asks for.
     """
 
     manifest: Manifest
     digest: str
     stopped: bool
     alive: bool
+    shadow: Shadowed | None = None
+    engine: str = CPU
+    lacking: str = ""
 
 
 @dataclass(eq=False)
@@ -109,6 +120,9 @@ class Runner:
         on_restart: Told when a committed version's worker ended and was started again.
         on_call: Told about every call of a model that is not stopped, in the caller's thread; must be quick
             and must not raise.
+        on_compared: Told what a candidate in shadow answered, some times a second.
+        on_shadow_failure: Told once when a candidate failed in shadow.
+        engine: What the device asks for beside the CPU.
     """
 
     def __init__(
@@ -118,15 +132,22 @@ class Runner:
         on_failure: OnFailure,
         on_restart: OnFailure | None = None,
         on_call: OnCall | None = None,
+        on_compared: OnCompared | None = None,
+        on_shadow_failure: OnFailure | None = None,
         isolation: Isolation = Isolation.PROCESS,
         patience: Patience = Patience(),
+        engine: EngineOptions = CPU_ALONE,
     ) -> None:
         self._zygote = zygote
+        self._engines = Engines(zygote, engine)
         self._isolation = isolation
         self._on_failure = on_failure
         self._on_restart = on_restart or _nothing
         self._on_call = on_call or _nothing
+        self._on_compared = on_compared or _nothing
+        self._on_shadow_failure = on_shadow_failure or _nothing
         self._patience = patience
+        self._shadows: dict[str, Shadowing] = {}
         self._slots: dict[str, _Slot] = {}
         self._changing: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self._changed = threading.Condition()
@@ -145,12 +166,12 @@ class Runner:
         """
         job = job_of(verified, folder, call_seconds=self._patience.call)
         if not _needs_room(verified):
-            return self._zygote.preflight(job)
+            return self._engines.preflight(verified.digest, job)
         model = verified.manifest.model
         with self._changing[model]:
             stopped = self._make_room(model, verified.manifest)
             try:
-                return self._zygote.preflight(job)
+                return self._engines.preflight(verified.digest, job)
             finally:
                 self._bring_back(stopped)
 
@@ -180,6 +201,46 @@ class Runner:
         if slot is not None:
             slot.committed = True
 
+    def begin_shadow(
+        self, verified: VerifiedManifest, folder: Path, terms: Terms, *, ended: Callable[[], None]
+    ) -> None:
+        """Load a version, and ask it what ``terms.beside`` is asked; nobody is given its answers.
+
+        One that is in shadow already is let go. The candidate runs as it would if it answered.
+
+        Args:
+            verified: The version.
+            folder: A private folder with the version's files, used until ``ended`` is called.
+            terms: What is compared, how often, and how much of a processor that may take.
+            ended: Called when it was let go; not where this raises.
+
+        Raises:
+            FitError: Its engine cannot be used here.
+            PredictionError: It does not load.
+        """
+        model = verified.manifest.model
+        self.end_shadow(model)
+        candidate = self._load(verified, folder)
+        told = Told(
+            compared=lambda counts: self._on_compared(model, terms.beside, counts),
+            failed=lambda error: self._on_shadow_failure(model, terms.digest, error.reason, str(error)),
+            ended=ended,
+        )
+        processor = process_clock(candidate.process) if isinstance(candidate, WorkerModel) else None
+        shadow = Shadowing(candidate, terms, told, processor=processor)
+        shadow.start()
+        with self._changing[model]:
+            self._shadows[model] = shadow
+            self._tell_shadow(model)
+
+    def end_shadow(self, model: str) -> None:
+        """Let the version go that is in shadow; nothing happens where there is none."""
+        with self._changing[model]:
+            shadow = self._shadows.pop(model, None)
+            self._tell_shadow(model)
+        if shadow is not None:
+            shadow.end(_DRAIN_SECONDS)
+
     def stop(self, verified: VerifiedManifest) -> None:
         """Let the declared fallback answer until the next ``activate``; nothing is loaded for it."""
         model = verified.manifest.model
@@ -189,6 +250,7 @@ class Runner:
 
     def remove(self, model: str) -> None:
         """Stop answering for a model."""
+        self.end_shadow(model)
         with self._changing[model]:
             self._swap(model, None)
 
@@ -217,15 +279,16 @@ class Runner:
 
     def serving(self) -> dict[str, Serving]:
         """Return what answers now, by model."""
-        return {
-            model: Serving(
-                manifest=slot.verified.manifest,
-                digest=slot.digest,
-                stopped=isinstance(slot.answering, StoppedModel),
-                alive=slot.answering.failure is None and not slot.is_gone,
-            )
-            for model, slot in tuple(self._slots.items())
-        }
+        return {model: self._serving(slot) for model, slot in tuple(self._slots.items())}
+
+    def served(self, model: str) -> Serving | None:
+        """Return what answers for a model now; None where nothing does."""
+        slot = self._slots.get(model)
+        return None if slot is None else self._serving(slot)
+
+    def lacking(self) -> Mapping[RuntimeKind, str]:
+        """Return why the CPU answers where the device asks for something else, by kind of engine."""
+        return self._engines.lacking()
 
     def close(self) -> None:
         """Let every version go, each after the call that is under way."""
@@ -233,8 +296,22 @@ class Runner:
         for model in tuple(self._slots):
             self.remove(model)
 
-    def _load(self, verified: VerifiedManifest, folder: Path) -> Model:
-        job = job_of(verified, folder, call_seconds=self._patience.call)
+    def _serving(self, slot: _Slot) -> Serving:
+        engine = self._engines.of(slot.digest)
+        return Serving(
+            manifest=slot.verified.manifest,
+            digest=slot.digest,
+            stopped=isinstance(slot.answering, StoppedModel),
+            alive=slot.answering.failure is None and not slot.is_gone,
+            engine=engine.name,
+            lacking=engine.lacking,
+            shadow=self._shadowed(slot.name),
+        )
+
+    def _load(self, verified: VerifiedManifest, folder: Path) -> WorkerModel | InlineModel:
+        job = self._engines.proven(
+            verified.digest, job_of(verified, folder, call_seconds=self._patience.call)
+        )
         match self._isolation:
             case Isolation.PROCESS:
                 return WorkerModel(self._zygote.bear("worker", job))
@@ -247,12 +324,25 @@ class Runner:
             self._slots.pop(model, None)
         else:
             self._slots[model] = slot
+            self._tell_shadow(model)
             if isinstance(slot.answering, WorkerModel):
                 self._watch.add(slot.answering.process, slot)
         with self._changed:
             self._changed.notify_all()
         if old is not None:
             self._let_go(old)
+
+    def _tell_shadow(self, model: str) -> None:
+        """Have the calls of what answers told to the shadow beside it as well, where there is one."""
+        slot, shadow = self._slots.get(model), self._shadows.get(model)
+        if slot is None or isinstance(slot.answering, StoppedModel):
+            return
+        is_beside = shadow is not None and shadow.terms.beside == slot.digest
+        slot.tell = shadow.beside(self._on_call) if shadow and is_beside else self._on_call
+
+    def _shadowed(self, model: str) -> Shadowed | None:
+        shadow = self._shadows.get(model)
+        return None if shadow is None else Shadowed(shadow.terms.version, shadow.total)
 
     def _make_room(self, model: str, coming: Manifest) -> _Slot | None:
         """Stop what answers for a model, and have its calls wait; return it, or None where nothing did."""
@@ -305,23 +395,37 @@ class Runner:
         with self._changing[slot.name]:
             if self._slots.get(slot.name) is not slot or slot.is_gone:
                 return
-            restarted = slot.committed and self._restart(slot)
+            restarted = self._restart(slot, error)
         tell = self._on_restart if restarted else self._on_failure
         tell(slot.name, slot.digest, error.reason, str(error))
 
-    def _restart(self, slot: _Slot) -> bool:
+    def _restart(self, slot: _Slot, error: PredictionError) -> bool:
         assert slot.folder is not None
-        while self._may_restart(slot.digest):
+        while self._may_restart(slot, error):
             try:
                 answering = self._load(slot.verified, slot.folder)
-            except MusterError as error:
-                _log.warning("starting %s again failed: %s", slot.verified.manifest.name, error)
+            except MusterError as refused:
+                _log.warning("starting %s again failed: %s", slot.verified.manifest.name, refused)
                 continue
-            self._swap(slot.name, _Slot(slot.verified, slot.folder, answering, self._on_call, committed=True))
+            again = _Slot(slot.verified, slot.folder, answering, self._on_call, committed=slot.committed)
+            self._swap(slot.name, again)
             return True
         return False
 
-    def _may_restart(self, digest: str) -> bool:
+    def _may_restart(self, slot: _Slot, error: PredictionError) -> bool:
+        """Tell whether a worker is started again; its first time on the CPU alone does not count.
+
+        On probation that is the only time: an accelerator is no fault of the version, anything else may be.
+        """
+        if slot.committed and self._counts(slot.digest):
+            return True
+        if not self._engines.leave(slot.digest, f"{error.reason}: {error}"):
+            return False
+        _log.warning("%s goes on on the CPU: %s", slot.verified.manifest.name, error)
+        self._restarts.pop(slot.digest, None)
+        return True
+
+    def _counts(self, digest: str) -> bool:
         times, now = self._restarts[digest], time.monotonic()
         while times and times[0] <= now - self._patience.restart_period:
             times.popleft()

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from muster_models.errors import PredictionError, Reason
 from muster_models.manifest import Manifest, TensorSpec
+from muster_models.quantised import as_integers
 
 Array = NDArray[np.generic]
 
@@ -36,7 +37,13 @@ class StoppedModel:
 
 def _filled(spec: TensorSpec, rows: int, value: float) -> Array:
     first, *others = spec.shape or (1,)
-    shape = (rows if first is None else first, *(1 if length is None else length for length in others))
+    lengths = [rows if first is None else first, *(1 if length is None else length for length in others)]
+    quantisation = spec.quantisation
+    if quantisation is not None and quantisation.axis is not None and spec.shape:
+        lengths[quantisation.axis] = len(quantisation.scale)  # as many as there are steps for
+    shape = tuple(lengths) if spec.shape else ()
     if spec.dtype == "str":
-        return np.full(shape if spec.shape else (), str(value), dtype=object)
-    return np.full(shape if spec.shape else (), value).astype(spec.dtype)
+        return np.full(shape, str(value), dtype=object)
+    if quantisation is not None:
+        return as_integers(np.full(shape, value), spec)
+    return np.full(shape, value).astype(spec.dtype)

@@ -10,13 +10,12 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -26,6 +25,9 @@ from muster_agent.runner.channel import receive, receive_with_handles, send, set
 from muster_agent.runner.child import Child, end
 from muster_agent.runner.job import MAX_BYTES, Job, Order, Reply, Unborn, Verdict, decode, encode, refused
 from muster_models.errors import FitError, MessageError, MusterError, Reason
+
+if TYPE_CHECKING:
+    import subprocess
 
 _log = logging.getLogger(__name__)
 _ORDER_SECONDS = 30.0  # the first order of a kind imports its engine twice, from a slow card
@@ -143,6 +145,8 @@ def _reap(pid: int) -> None:
 
 
 def _spawn() -> tuple[socket.socket, Callable[[], object]]:
+    import subprocess  # noqa: PLC0415 - seldom needed, and otherwise in every child
+
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -155,6 +159,8 @@ def _spawn() -> tuple[socket.socket, Callable[[], object]]:
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> None:
+    import subprocess  # noqa: PLC0415 - as above
+
     try:
         process.wait(_GRACE)
     except subprocess.TimeoutExpired:

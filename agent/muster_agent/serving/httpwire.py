@@ -6,10 +6,11 @@ Hand-written because a web framework costs more per request than the models that
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from socket import socket
 from typing import Literal
+
+from msgspec import Struct
 
 from muster_models.errors import MusterError, Reason
 
@@ -33,8 +34,7 @@ class HttpError(MusterError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(Struct, frozen=True):
     """A request or a response.
 
     Attributes:

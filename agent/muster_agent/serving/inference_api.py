@@ -6,7 +6,7 @@ to ``serve``, the form of tensors to ``oip``.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_agent.prediction_ids import IdMaker, predict_with_ids
+from muster_agent.runner.real_numbers import predict_real
 from muster_agent.runner.runner import Serving
 from muster_agent.serving import oip
 from muster_agent.serving.httpwire import HttpError, Message
@@ -22,10 +24,13 @@ from muster_agent.serving.inference_statistics import Laps, Statistics
 from muster_models import __version__
 from muster_models.errors import MusterError, PredictionError, Reason
 from muster_models.manifest import Manifest, TensorSpec
-from muster_models.runtime.protocol import check_inputs
+from muster_models.quantised import real
+from muster_models.runtime.protocol import check_inputs, fitted
 
 Array = NDArray[np.generic]
 Control = Callable[[bytes], bytes]
+_Kind = tuple[str, "np.dtype[np.generic]", tuple[int, ...]]
+Loading = Callable[[], Collection[str]]
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "tflite": "tflite"}
 # Statuses for what a model fails at; anything else is 500.
 _STATUSES = {
@@ -43,6 +48,10 @@ class Predictor(Protocol):
 
     def serving(self) -> Mapping[str, Serving]:
         """Return what answers now, by model."""
+        ...
+
+    def served(self, model: str) -> Serving | None:
+        """Return what answers for a model now; None where nothing does."""
         ...
 
     def predict(self, model: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -74,14 +83,26 @@ class Api:
         control: What may be asked besides the protocol, by path: a JSON body in, a JSON body out. Given to
             the Unix socket only, because any local user can reach a TCP port.
         statistics: Counts what is asked; several of these may share one.
+        loading: Returns the models that do not answer yet, because the agent has just started.
+        ids: Makes the ids of predictions; None offers none.
     """
 
     def __init__(
-        self, predictor: Predictor, control: Mapping[str, Control], *, statistics: Statistics | None = None
+        self,
+        predictor: Predictor,
+        control: Mapping[str, Control],
+        *,
+        statistics: Statistics | None = None,
+        loading: Loading = frozenset,
+        ids: IdMaker | None = None,
     ) -> None:
         self._predictor = predictor
+        self._ids = ids
         self._control = control
+        self._loading = loading
         self._statistics = statistics or Statistics()
+        # By model, what fitted last as it came: a request that repeats it needs no closer look.
+        self._fitting: dict[str, tuple[str, list[_Kind]]] = {}
 
     def answer(self, request: Message) -> Reply:
         """Return the answer to a request; what is refused is an answer too."""
@@ -135,7 +156,7 @@ class Api:
                 return Reply(HTTPStatus.OK)
             case ["health", "ready"]:
                 states = [serving.alive for serving in self._predictor.serving().values()]
-                return _ready(bool(states) and all(states))
+                return _ready(bool(states) and all(states) and not self._waiting())
             case _:
                 raise _nothing_at("/".join(("/v2", *rest)))
 
@@ -151,8 +172,13 @@ class Api:
         names = [(each.manifest.model, each.manifest.version) for each in serving]
         return _json({"model_stats": [self._statistics.of(*name) for name in names]})
 
+    def _waiting(self) -> set[str]:
+        return set(self._loading()) - self._predictor.serving().keys()
+
     def _find(self, model: str, version: str | None) -> Serving:
-        serving = self._predictor.serving().get(model)
+        serving = self._predictor.served(model)
+        if serving is None and model in self._waiting():
+            raise being_loaded(model)
         if serving is None:
             raise HttpError(HTTPStatus.NOT_FOUND, f"no version of {model[:64]!r} runs here")
         if version not in {None, serving.manifest.version}:
@@ -194,12 +220,12 @@ class Api:
     def _infer(self, serving: Serving, message: Message) -> Reply:
         manifest = serving.manifest
         began = time.perf_counter_ns()
-        request, inputs = _read(manifest, message)
+        request, inputs = self._read(serving, message)
         read = time.perf_counter_ns()
-        outputs = self._predictor.predict(manifest.model, inputs)
+        outputs, ids = self._answer(manifest, request.parameters, inputs)
         answered = time.perf_counter_ns()
         body, header_length = oip.make_response(
-            request, outputs, model=manifest.model, version=manifest.version
+            request, outputs, model=manifest.model, version=manifest.version, ids=ids
         )
         self._statistics.succeeded(
             manifest.model,
@@ -210,23 +236,56 @@ class Api:
         )
         return Reply(HTTPStatus.OK, body, header_length)
 
+    def _answer(
+        self, manifest: Manifest, parameters: oip.Parameters, inputs: Mapping[str, Array]
+    ) -> tuple[dict[str, Array], tuple[str, ...] | None]:
+        is_real = parameters.get("real_output") is True
+        if parameters.get(oip.PREDICTION_IDS) is True:
+            if self._ids is None or any(spec.name == oip.PREDICTION_IDS for spec in manifest.outputs):
+                raise oip.bad(f"{oip.PREDICTION_IDS} are not offered for {manifest.model}")
+            answer = predict_with_ids(self._predictor, manifest.model, inputs, self._ids)
+            outputs = real(manifest.outputs, answer.outputs) if is_real else answer.outputs
+            return outputs, answer.ids
+        if is_real:
+            return predict_real(self._predictor, manifest.model, inputs), None
+        return self._predictor.predict(manifest.model, inputs), None
 
-def _read(manifest: Manifest, message: Message) -> tuple[oip.InferRequest, dict[str, Array]]:
-    """Return a request that the model can be asked, and its inputs."""
-    request, inputs = oip.parse_request(message.body, message.headers.get(oip.HEADER_LENGTH))
-    try:
-        check_inputs(manifest.inputs, inputs)
-    except PredictionError as error:  # the caller's, and not the model's
-        raise oip.bad(str(error)) from error
-    declared = {spec.name for spec in manifest.outputs}
-    for wanted in request.outputs or ():  # asked before the model is
-        if wanted.name not in declared:
-            raise oip.bad(f"expected an output of {sorted(declared)}, got {wanted.name!r}")
-    return request, inputs
+    def _read(self, serving: Serving, message: Message) -> tuple[oip.InferRequest, dict[str, Array]]:
+        """Return a request that the model can be asked, and its inputs."""
+        request, inputs = oip.parse_request(message.body, message.headers.get(oip.HEADER_LENGTH))
+        try:
+            inputs = self._fit(serving, inputs)
+        except PredictionError as error:  # the caller's, and not the model's
+            raise oip.bad(str(error)) from error
+        if request.outputs:  # asked before the model is
+            declared = {spec.name for spec in serving.manifest.outputs}
+            for wanted in request.outputs:
+                if wanted.name not in declared:
+                    raise oip.bad(f"expected an output of {sorted(declared)}, got {wanted.name!r}")
+        return request, inputs
+
+    def _fit(self, serving: Serving, inputs: dict[str, Array]) -> dict[str, Array]:
+        manifest = serving.manifest
+        kinds = (serving.digest, [(name, array.dtype, array.shape) for name, array in inputs.items()])
+        if self._fitting.get(manifest.model) == kinds:
+            return inputs
+        fit = fitted(manifest.inputs, inputs)
+        check_inputs(manifest.inputs, fit)
+        if all(fit[name] is array for name, array in inputs.items()):
+            self._fitting[manifest.model] = kinds
+        return fit
+
+
+def being_loaded(model: str) -> PredictionError:
+    """Return the answer for a model that was asked before it is there again."""
+    return PredictionError(Reason.LOAD_FAILED, f"{model[:64]!r} is being loaded; ask again in a moment")
 
 
 def _rows(inputs: Mapping[str, Array]) -> int:
-    return next((array.shape[0] for array in inputs.values() if array.ndim > 0), 1)
+    for array in inputs.values():
+        if array.ndim:
+            return len(array)
+    return 1
 
 
 def failure(status: HTTPStatus, error: MusterError) -> Reply:

@@ -4,7 +4,7 @@ Counted are requests, and not what an application asks of an agent in its own pr
 """
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -51,8 +51,7 @@ class ModelStatistics(Struct, frozen=True):
     batch_stats: tuple[()] = ()
 
 
-@dataclass(frozen=True)
-class Laps:
+class Laps(Struct, frozen=True):
     """How long the parts of one request took; all in nanoseconds."""
 
     reading: int
@@ -60,14 +59,16 @@ class Laps:
     writing: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Tally:
     last: int = 0
     rows: int = 0
     answered: int = 0
     failed: int = 0
     failed_ns: int = 0
-    laps: Laps = field(default_factory=lambda: Laps(0, 0, 0))
+    reading: int = 0
+    answering: int = 0
+    writing: int = 0
 
 
 class Statistics:
@@ -88,11 +89,9 @@ class Statistics:
             tally.last = int(at * 1000)
             tally.rows += rows
             tally.answered += 1
-            tally.laps = Laps(
-                tally.laps.reading + laps.reading,
-                tally.laps.answering + laps.answering,
-                tally.laps.writing + laps.writing,
-            )
+            tally.reading += laps.reading
+            tally.answering += laps.answering
+            tally.writing += laps.writing
 
     def failed(self, model: str, version: str, *, nanoseconds: int) -> None:
         """Count a request that was refused or that the model failed at."""
@@ -105,7 +104,7 @@ class Statistics:
         """Return the counts of a version."""
         with self._lock:
             tally = self._tallies.get((model, version), _Tally())
-            laps, answered = tally.laps, tally.answered
+            answered = tally.answered
             return ModelStatistics(
                 model,
                 version,
@@ -113,12 +112,12 @@ class Statistics:
                 inference_count=tally.rows,
                 execution_count=answered,
                 inference_stats=Durations(
-                    success=Duration(answered, laps.reading + laps.answering + laps.writing),
+                    success=Duration(answered, tally.reading + tally.answering + tally.writing),
                     fail=Duration(tally.failed, tally.failed_ns),
                     queue=Duration(),
-                    compute_input=Duration(answered, laps.reading),
-                    compute_infer=Duration(answered, laps.answering),
-                    compute_output=Duration(answered, laps.writing),
+                    compute_input=Duration(answered, tally.reading),
+                    compute_infer=Duration(answered, tally.answering),
+                    compute_output=Duration(answered, tally.writing),
                 ),
             )
 

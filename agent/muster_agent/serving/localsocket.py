@@ -1,9 +1,10 @@
 """Unix sockets by path: listening and connecting, also where the path is longer than the system allows."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from muster_models.errors import StorageError
@@ -18,12 +19,11 @@ def listen(path: Path) -> socket.socket:
     Raises:
         StorageError: Something answers there already, or the folder refuses.
     """
-    if _is_answered(path):
+    if is_answered(path):
         raise StorageError(f"{path} is served by another process")
     listener = socket.socket(socket.AF_UNIX)
     try:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        _remove(path)
         with _address(path) as address:
             listener.bind(address)
             path.chmod(_MODE)
@@ -50,7 +50,17 @@ def connect(path: Path) -> socket.socket:
     return connection
 
 
-def _is_answered(path: Path) -> bool:
+def _remove(path: Path) -> None:
+    """Remove what a dead process left; a disk that is read-only says so for one that is not there as well."""
+    try:
+        path.unlink()
+    except OSError as error:
+        if error.errno != errno.ENOENT and path.exists():
+            raise
+
+
+def is_answered(path: Path) -> bool:
+    """Tell whether something listens at ``path``."""
     try:
         connect(path).close()
     except OSError:

@@ -20,6 +20,7 @@ from muster_models.runtime.protocol import type_name
 
 Array = NDArray[np.generic]
 HEADER_LENGTH = "inference-header-content-length"
+PREDICTION_IDS = "prediction_ids"  # asks for ids as a parameter, and names the tensor that they come in
 _LENGTH = struct.Struct("<I")
 _DATATYPES = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
@@ -31,6 +32,8 @@ _DTYPES = {
 }
 # Which kinds of JSON values may become which kinds of arrays.
 _ACCEPTED = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
+# What numpy makes of integers beyond 63 bits: floats, or objects beyond 64.
+_WIDENED = {"i": "fO", "u": "fO", "f": "O"}
 
 Shape = Annotated[tuple[Annotated[int, Meta(ge=0, le=2**31)], ...], Meta(max_length=8)]
 Parameters = dict[str, bool | int | float | str | None]
@@ -83,6 +86,7 @@ _request = msgspec.json.Decoder(InferRequest)
 _response = msgspec.json.Decoder(InferResponse)
 _encode = msgspec.json.Encoder().encode
 _plain = msgspec.json.Decoder(list[Any])
+_floats = msgspec.json.Decoder(list[float])
 
 
 def parse_request(body: bytes, header_length: str | None) -> tuple[InferRequest, dict[str, Array]]:
@@ -113,24 +117,36 @@ def parse_response(body: bytes, header_length: str | None) -> dict[str, Array]:
     return _tensors(response.outputs, tail)
 
 
-def binary_request(inputs: Mapping[str, Array]) -> tuple[bytes, int]:
+def binary_request(inputs: Mapping[str, Array], **parameters: bool) -> tuple[bytes, int]:
     """Return the body of a request with all tensors in binary form, and the length of its JSON."""
     tensors, parts = _all_binary(inputs)
-    head = _encode(InferRequest(tensors, parameters={"binary_data_output": True}))
+    head = _encode(InferRequest(tensors, parameters={"binary_data_output": True, **parameters}))
     return b"".join((head, *parts)), len(head)
 
 
 def make_response(
-    request: InferRequest, outputs: Mapping[str, Array], *, model: str, version: str
+    request: InferRequest,
+    outputs: Mapping[str, Array],
+    *,
+    model: str,
+    version: str,
+    ids: Sequence[str] | None = None,
 ) -> tuple[bytes, int | None]:
     """Return the body of a response, and the length of its JSON where binary tensors follow it.
+
+    Args:
+        ids: Of the rows, where they were asked for: one more tensor, because a parameter holds one value.
 
     Raises:
         HttpError: 400; an output was asked for that the model does not have, or in a way it cannot be given.
     """
     tensors: list[Tensor] = []
     parts: list[bytes] = []
-    for name, binary in _wanted(request, outputs):
+    wanted = _wanted(request, outputs)
+    if ids is not None:
+        outputs = {**outputs, PREDICTION_IDS: np.array(ids, dtype=object)}
+        wanted.append((PREDICTION_IDS, request.parameters.get("binary_data_output") is True))
+    for name, binary in wanted:
         array = outputs[name]
         if binary:
             data = _binary(array)
@@ -145,7 +161,12 @@ def make_response(
 def describe(spec: TensorSpec) -> dict[str, Any]:
     """Return the metadata of a tensor; -1 stands where any length is accepted."""
     shape = [-1 if length is None else length for length in spec.shape]
-    return {"name": spec.name, "datatype": _DATATYPES.get(spec.dtype, spec.dtype.upper()), "shape": shape}
+    described = {
+        "name": spec.name,
+        "datatype": _DATATYPES.get(spec.dtype, spec.dtype.upper()),
+        "shape": shape,
+    }
+    return described if spec.quantisation is None else {**described, "quantisation": spec.quantisation}
 
 
 def dtype_of(datatype: str) -> "np.dtype[np.generic]":
@@ -230,6 +251,9 @@ def _strings(tensor: Tensor, data: bytes) -> list[str]:
 def _from_json(tensor: Tensor, dtype: "np.dtype[np.generic]") -> Array:
     if tensor.data is UNSET:
         raise bad(f"tensor {tensor.name!r} has neither data nor binary_data_size")
+    flat = _flat_floats(tensor.data, dtype) if dtype.kind == "f" else None
+    if flat is not None:
+        return _shaped(tensor, flat)
     try:
         values = _plain.decode(tensor.data)
         found = np.array(values, dtype=object) if dtype.kind == "O" else np.array(values)
@@ -241,8 +265,8 @@ def _from_json(tensor: Tensor, dtype: "np.dtype[np.generic]") -> Array:
         return _shaped(tensor, found)
     if found.size == 0:
         return _shaped(tensor, np.empty(0, dtype))
-    if dtype.kind in "iu" and found.dtype.kind in "fO":
-        found = _whole_numbers(tensor, values)  # numpy makes floats of integers beyond 63 bits
+    if found.dtype.kind in _WIDENED.get(dtype.kind, ""):
+        found = _large_numbers(tensor, values, dtype)
     if found.dtype.kind not in _ACCEPTED[dtype.kind]:
         raise bad(f"tensor {tensor.name!r}: the data are not {tensor.datatype}")
     with np.errstate(over="ignore"):
@@ -253,12 +277,25 @@ def _from_json(tensor: Tensor, dtype: "np.dtype[np.generic]") -> Array:
     return _shaped(tensor, array)
 
 
-def _whole_numbers(tensor: Tensor, values: list[Any]) -> Array:
+def _flat_floats(data: Raw, dtype: "np.dtype[np.generic]") -> Array | None:
+    """Return a flat list of numbers, as most requests have it; None where it takes a closer look."""
+    try:
+        found = np.array(_floats.decode(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        array: Array = found.astype(dtype)
+        # As in OutputCheck: a finite product means that every value is.
+        return array if array.size and math.isfinite(array.dot(array)) else None
+
+
+def _large_numbers(tensor: Tensor, values: list[Any], dtype: "np.dtype[np.generic]") -> Array:
     found = np.array(values, dtype=object).ravel().tolist()
-    if not all(type(value) is int for value in found):
+    accepted, widest = ({int, float}, np.float64) if dtype.kind == "f" else ({int}, np.uint64)
+    if not all(type(value) in accepted for value in found):
         raise bad(f"tensor {tensor.name!r}: the data are not {tensor.datatype}")
     try:
-        return np.array(found, dtype=np.uint64)
+        return np.array(found, dtype=widest)
     except OverflowError as error:
         raise bad(f"tensor {tensor.name!r}: a value lies outside {tensor.datatype}") from error
 

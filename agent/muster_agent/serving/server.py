@@ -4,17 +4,20 @@ Loopback TCP is an option for clients that cannot open a Unix socket. One thread
 number of them; nothing that comes over a connection harms another one. What is answered: ``inference_api``.
 """
 
+import functools
 import logging
 import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
+from muster_agent.prediction_ids import IdMaker
 from muster_agent.runner.channel import set_timeout
 from muster_agent.serving import localsocket
 from muster_agent.serving.httpwire import Connection, HttpError, Message, accepted_encoding, compressed
-from muster_agent.serving.inference_api import Api, Control, Predictor, Reply, failure
+from muster_agent.serving.inference_api import Api, Control, Loading, Predictor, Reply, failure
 from muster_agent.serving.inference_statistics import Statistics
 from muster_models.errors import StorageError
 
@@ -22,6 +25,7 @@ IDLE_SECONDS = 120.0
 MAX_CONNECTIONS = 64
 # Below this a compressed answer is hardly smaller and costs time: one packet holds it anyway.
 MIN_COMPRESSED = 1400
+_STARTS = {status: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +36,7 @@ class Server:
         predictor: Answers predictions.
         path: Where the Unix socket is made; removed at ``close``.
         port: A loopback TCP port to listen on as well; 0 takes a free one, None takes none.
-        control: See ``Api``.
+        control, loading, ids: See ``Api``.
 
     Raises:
         StorageError: The socket cannot be made, or another process serves it.
@@ -45,6 +49,8 @@ class Server:
         *,
         port: int | None = None,
         control: Mapping[str, Control] | None = None,
+        loading: Loading = frozenset,
+        ids: IdMaker | None = None,
     ) -> None:
         self.path = path
         self.port: int | None = None
@@ -53,11 +59,12 @@ class Server:
         self._places = threading.Semaphore(MAX_CONNECTIONS)
         self._closed = False
         statistics = Statistics()  # one for both, as it is the same models
-        listeners = [(localsocket.listen(path), Api(predictor, control or {}, statistics=statistics))]
+        make = functools.partial(Api, predictor, statistics=statistics, loading=loading, ids=ids)
+        listeners = [(localsocket.listen(path), make(control or {}))]
         if port is not None:
             tcp = _listen_on_loopback(port, listeners[0][0])
             self.port = tcp.getsockname()[1]
-            listeners.append((tcp, Api(predictor, {}, statistics=statistics)))
+            listeners.append((tcp, make({})))
         self._listeners = [listener for listener, _ in listeners]
         self._threads = [
             threading.Thread(target=self._accept, args=pair, name="muster-serve", daemon=True)
@@ -148,4 +155,4 @@ def _send(connection: Connection, reply: Reply, accepted: str = "") -> None:
     if len(body) >= MIN_COMPRESSED and (encoding := accepted_encoding(accepted)) is not None:
         headers["Content-Encoding"] = encoding
         body = compressed(encoding, body)
-    connection.send(f"HTTP/1.1 {reply.status.value} {reply.status.phrase}", headers, body)
+    connection.send(_STARTS[reply.status], headers, body)
