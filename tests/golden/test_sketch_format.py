@@ -17,7 +17,8 @@ BASELINE = Baseline(
         ),
         ColumnBaseline("prediction:confidence", "confidence", (0.5, 0.75), (10, 20, 70, 0), 0.8, 0.125),
         ColumnBaseline("prediction:class", "class", (0.0, 1.0, 2.0), (0, 60, 40, 0, 0), 0.4, 0.5),
-    )
+    ),
+    format=1,
 )
 ROWS = np.array(
     [
@@ -94,4 +95,4 @@ def test_both_ways_of_writing_counts_are_among_the_cases() -> None:
 
 
 def test_the_first_byte_is_the_format() -> None:
-    assert {bytes.fromhex(written)[0] for _, written in SKETCHES.values()} == {codec.FORMAT} == {1}
+    assert {bytes.fromhex(written)[0] for _, written in SKETCHES.values()} == {codec.FIRST} == {1}

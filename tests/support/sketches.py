@@ -1,15 +1,13 @@
 """Baselines and rows for the laws of sketches."""
 
-from bisect import bisect_right
-from math import isnan
-
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from muster_models.sketch.baseline import Baseline, make_baseline
+from muster_models.sketch.baseline import make_baseline
 from muster_models.sketch.features import Column
+from muster_models.sketch.rows import Rows as Cells
 
 Rows = NDArray[np.generic]
 KINDS: dict[str, Column] = {
@@ -52,10 +50,44 @@ def typed_matrices() -> st.SearchStrategy[Rows]:
     return st.sampled_from(TYPES).flatmap(lambda dtype: arrays_of.arrays(dtype, shapes))
 
 
-def count_slowly(rows: Rows, baseline: Baseline) -> list[list[int]]:
-    """Return the counts per column and bin, value by value: what the fast way must agree with."""
-    counts = [[0] * column.bins for column in baseline.columns]
-    for row in rows.astype(np.float64).tolist():
-        for held, value, column in zip(counts, row, baseline.columns, strict=True):
-            held[-1 if isnan(value) else bisect_right(column.edges, value)] += 1
-    return counts
+FULL_KINDS: dict[str, Column] = {
+    "plain": "numeric",
+    "city": "category",
+    "tied": "numeric",
+    "code": "category",
+    "prediction:value": "numeric",
+}
+CITIES = ("berlin", "lyon", "oslo", "porto")
+STRANGERS = (*(f"stranger {index}" for index in range(30)), "", "zürich", "日本", "x" * 64)
+
+
+def full_reference(rows: int = 400, seed: int = 7) -> Cells:
+    """Return reference rows of ``FULL_KINDS``: numbers that move together, a text and a code."""
+    chance = np.random.default_rng(seed)
+    plain = chance.normal(20, 5, rows)
+    tied = np.where(chance.random(rows) < 0.4, 0.0, chance.gamma(2.0, size=rows))
+    numbers = np.column_stack([plain, tied, 2 * plain + chance.normal(0, 5, rows)])
+    cities = chance.choice(np.array(CITIES, dtype=object), rows, p=[0.5, 0.3, 0.15, 0.05])
+    return Cells(numbers, (cities, chance.integers(0, 6, rows)))
+
+
+FULL = make_baseline(
+    full_reference(),
+    FULL_KINDS,
+    values={"city": 3},
+    reveal=["city"],
+    paired=[("plain", "prediction:value"), ("tied", "plain")],
+)
+
+
+@st.composite
+def cells(draw: st.DrawFn, *, max_rows: int = 40) -> Cells:
+    """Return rows of awkward and ordinary values for ``FULL``, of types that models take."""
+    rows = draw(st.integers(0, max_rows))
+    dtype = draw(st.sampled_from(("float16", "float32", "float64")))
+    shape = (rows, 3)
+    numbers = draw(arrays_of.arrays(dtype, shape) | arrays_of.arrays(np.float64, shape, elements=values))
+    names = st.sampled_from((*CITIES, *STRANGERS)) | st.none()
+    cities = np.array(draw(st.lists(names, min_size=rows, max_size=rows)), dtype=object)
+    codes = draw(arrays_of.arrays(draw(st.sampled_from(("int8", "int64", "uint8", "bool"))), rows))
+    return Cells(numbers, (cities, codes))

@@ -2,13 +2,14 @@
 
 An anchored histogram. Edges are quantiles of the reference, repeated values stand alone between ``v`` and
 the next float, both extremes are edges, and four tail edges a side grow by a factor of four. Bins are half
-open, [edge, next). The last bin counts missing values (NaN); infinities fall into the outermost bins.
+open, [edge, next). A category has one bin for each of its most frequent values and one for all others. Behind
+these ordinary bins come two: infinite values, and missing ones (NaN).
 """
 
 import functools
 import hashlib
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,18 +17,27 @@ from msgspec import Meta, Struct
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from muster_models.errors import SketchError
+from muster_models.sketch import axes as principal
+from muster_models.sketch import categories, edges, pairs, scores
+from muster_models.sketch.axes import Axes
+from muster_models.sketch.edges import anchored_edges
 from muster_models.sketch.features import Column
 from muster_models.sketch.histogram import count_values
+from muster_models.sketch.pairs import Pairs
+from muster_models.sketch.rows import Array, Rows, as_rows
 
-BINS = 40  # a multiple of ten, so that deciles (PSI) nest exactly
+COMPONENTS = scores.COMPONENTS
 CONFIDENCE_BINS = 32
-TAILS = 4
-TAIL_FACTOR = 4.0
-COMPONENTS = 4  # location, scale, skew, tails
 MAX_BYTES = 4 * 1024 * 1024
 MAX_BINS = 1024
+MAX_VALUES = 256  # of a category that have a bin of their own
+USUAL_VALUES = 32
+_FIRST_FORMAT = 1  # without a bin for infinite values; nothing in it is a category
+_ADDED = ("values", "reveal")  # to a column since then
 
 Edges = Annotated[tuple[float, ...], Meta(max_length=MAX_BINS)]
+Value = Annotated[str, Meta(max_length=categories.MAX_NAME)]
+Origin = Literal["reference", "declared", "fleet"]
 
 
 class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,11 +45,14 @@ class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         edges: Ascending; bin i holds ``edges[i-1] <= value < edges[i]``. For a class column, class i
-            is bin i + 1 and the first bin is always empty.
-        counts: Reference rows per bin, the missing bin last; ``len(edges) + 2`` entries.
+            is bin i + 1 and the first bin is always empty. A category has none.
+        counts: Reference rows per bin: the ordinary ones, then infinite, then missing.
         mean, sd: Of the finite reference values.
         lag: Lag-one correlation of the reference in its given order.
         unit: Shown to people.
+        values: Of a category, the most frequent first; value i is bin i, and the bin behind them is for all
+            others.
+        reveal: Names of other values may leave the device.
     """
 
     name: str
@@ -50,11 +63,23 @@ class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
     sd: float
     lag: float = 0.0
     unit: str = ""
+    values: Annotated[tuple[Value, ...], Meta(max_length=MAX_VALUES)] = ()
+    reveal: bool = False
+
+    @property
+    def ordinary(self) -> int:
+        """Number of ordinary bins: they come first, and values that are numbers or names fall into them."""
+        return (len(self.values) if self.kind == "category" else len(self.edges)) + 1
+
+    @property
+    def infinite(self) -> int | None:
+        """The bin of infinite values; None in the first format, which had none."""
+        return self.ordinary if self.bins > self.ordinary + 1 else None
 
     @property
     def bins(self) -> int:
-        """Number of bins, the missing bin included."""
-        return len(self.edges) + 2
+        """Number of all bins; the last one is for missing values."""
+        return len(self.counts)
 
     @property
     def rows(self) -> int:
@@ -74,22 +99,28 @@ class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
         return np.asarray(counts / counts.sum())
 
     def scores(self) -> NDArray[np.float64]:
-        """Return the score matrix, shape (bins, 4): orthonormal Legendre polynomials of the mid-rank.
+        """Return the score matrix, shape (bins, 4).
 
-        Under the reference every score has mean 0 and variance 1, for any distribution of the values, so the
-        mean score of n rows times sqrt(n) is close to a standard normal. The missing bin scores 0: missing
-        values have a leg of their own. (Neyman's smooth test, 1937.)
+        Under the reference every score has mean 0 and variance 1. The bins of infinite and missing values
+        score 0: they have a leg of their own. Ordered bins: Legendre polynomials of the mid-rank, so
+        location, scale, skew and tails. A category: rows that move from frequent to rare values, then each of
+        the three most frequent values. With up to five ordinary bins that sees every change of their shares;
+        with more an exchange between two rarer values hardly shows. Other values have a leg of their own.
         """
-        return _scores(self.counts)
+        return _scores(self.kind, self.counts, self.ordinary)
 
     def tail_bins(self) -> NDArray[np.bool_]:
-        """Return which bins lie outside everything the reference held."""
+        """Return which bins lie outside everything the reference held; of a category, that of all others."""
         counts = np.asarray(self.counts)
         outside = np.zeros(self.bins, dtype=bool)
-        if self.kind == "numeric" and counts[:-1].any():
-            held = np.flatnonzero(counts[:-1])
+        held = np.flatnonzero(counts[: self.ordinary])
+        if self.kind == "numeric" and len(held):
             outside[: held[0]] = True
-            outside[held[-1] + 1 : -1] = True
+            outside[held[-1] + 1 : self.ordinary] = True
+        if self.kind == "category":
+            outside[self.ordinary - 1] = True
+        if self.infinite is not None:
+            outside[self.infinite] = counts[self.infinite] == 0
         return outside
 
 
@@ -97,19 +128,38 @@ class Baseline(Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True)
     """The baselines of all columns of a version, in the order of its sketches.
 
     What is computed from one is cached by it, so its hash is kept: that of some hundred numbers costs time.
+
+    Attributes:
+        axes: Principal axes of the inputs of which a projection or the residual is sketched.
+        pairs: Columns whose correlation is sketched.
+        origin: Of what it was made: reference rows, ranges that were declared, or windows of the fleet.
     """
 
     columns: tuple[ColumnBaseline, ...]
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+    axes: tuple[Axes, ...] = ()
+    pairs: Pairs | None = None
+    origin: Origin = "reference"
 
     def encode(self) -> bytes:
-        """Return the canonical bytes, whose SHA-256 names the baseline."""
-        return msgspec.msgpack.encode(self)
+        """Return the canonical bytes, whose SHA-256 names the baseline; they name only an unusual origin."""
+        plain: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))  # as MessagePack has them
+        if self.format > _FIRST_FORMAT:
+            return msgspec.msgpack.encode(
+                {k: v for k, v in plain.items() if k != "origin" or v != "reference"}
+            )
+        columns = [{k: v for k, v in column.items() if k not in _ADDED} for column in plain["columns"]]
+        return msgspec.msgpack.encode({"columns": columns, "format": self.format})
 
     @property
     def digest(self) -> str:
         """SHA-256 of the encoded baseline, in hex."""
         return _digest(self)
+
+    @property
+    def categories(self) -> tuple[ColumnBaseline, ...]:
+        """The columns that are categories."""
+        return tuple(column for column in self.columns if column.kind == "category")
 
 
 @functools.lru_cache(maxsize=64)
@@ -135,28 +185,12 @@ def _narrow_edge_array(edges: tuple[float, ...]) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _scores(counts: tuple[int, ...]) -> NDArray[np.float64]:
-    held = np.asarray(counts[:-1], dtype=np.float64)
-    matrix = np.zeros((len(counts), COMPONENTS))
-    if held.sum() > 0:
-        weights = held / held.sum()
-        rank = 2 * (np.cumsum(weights) - weights / 2) - 1
-        powers = np.vander(rank, COMPONENTS + 1, increasing=True)
-        # Gram-Schmidt under the reference, by the QR of the weighted polynomials.
-        _, upper = np.linalg.qr(np.sqrt(weights)[:, None] * powers)
-        matrix[:-1] = _solve_triangular(powers, upper)[:, 1:]
+def _scores(kind: Column, counts: tuple[int, ...], ordinary: int) -> NDArray[np.float64]:
+    make = scores.by_name if kind == "category" else scores.by_rank
+    matrix = np.zeros((len(counts), scores.COMPONENTS))
+    matrix[:ordinary] = make(counts[:ordinary])
     matrix.flags.writeable = False
     return matrix
-
-
-def _solve_triangular(powers: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the polynomials that are orthonormal; those the reference cannot tell apart become 0."""
-    result = np.zeros_like(powers)
-    for k in range(powers.shape[1]):
-        if abs(upper[k, k]) > 1e-6:  # noqa: PLR2004 - fewer distinct values than polynomials
-            result[:, k] = (powers[:, k] - result[:, :k] @ upper[:k, k]) / upper[k, k]
-    # The sign that makes "larger values" a positive first score.
-    return np.asarray(result * np.where(np.diag(upper) < 0, -1.0, 1.0))
 
 
 def decode_baseline(data: bytes) -> Baseline:
@@ -172,119 +206,141 @@ def decode_baseline(data: bytes) -> Baseline:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SketchError(f"baseline: {error}") from error
     for column in baseline.columns:
-        _check_column(column)
+        _check_column(column, baseline.format)
+    if baseline.format == _FIRST_FORMAT and (
+        baseline.axes or baseline.pairs or baseline.origin != "reference"
+    ):
+        raise SketchError("baseline: format 1 has neither axes nor pairs, and says no origin")
+    for one in baseline.axes:
+        principal.check(one)
+    if baseline.pairs is not None:
+        kinds = [column.ordinary if column.kind in _PAIRED else None for column in baseline.columns]
+        pairs.check(baseline.pairs, kinds)
     return baseline
 
 
-def _check_column(column: ColumnBaseline) -> None:
-    if len(column.counts) != column.bins:
-        raise SketchError(f"{column.name!r}: expected {column.bins} counts, got {len(column.counts)}")
+_PAIRED = ("numeric", "confidence")
+
+
+def _check_column(column: ColumnBaseline, form: int) -> None:
+    bins = column.ordinary + (1 if form == _FIRST_FORMAT else 2)
+    if len(column.counts) != bins:
+        raise SketchError(f"{column.name!r}: expected {bins} counts, got {len(column.counts)}")
     if min(column.counts) < 0 or sum(column.counts) <= 0 or sum(column.counts) >= 2**48:
         raise SketchError(f"{column.name!r}: counts must be non-negative and not all zero")
-    edges = column.edge_array()
-    if not (np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all()):
+    edges_of = column.edge_array()
+    if not (np.isfinite(edges_of).all() and (edges_of[1:] > edges_of[:-1]).all()):
         raise SketchError(f"{column.name!r}: edges must be finite and ascending")
     if not (np.isfinite(column.mean) and np.isfinite(column.sd) and column.sd >= 0):
         raise SketchError(f"{column.name!r}: mean and sd must be finite")
+    is_category = column.kind == "category"
+    if is_category and (
+        form == _FIRST_FORMAT or column.edges or len(set(column.values)) < len(column.values)
+    ):
+        raise SketchError(f"{column.name!r}: a category has values that differ, no edges, and format 2")
+    if not is_category and (column.values or column.reveal):
+        raise SketchError(f"{column.name!r}: only a category has values, and names to reveal")
 
 
 def make_baseline(
-    matrix: ArrayLike,
+    rows: Rows | ArrayLike,
     kinds: Mapping[str, Column],
     *,
     classes: int = 0,
     units: Mapping[str, str] | None = None,
+    values: Mapping[str, int] | None = None,
+    reveal: Collection[str] = (),
+    axes: tuple[Axes, ...] = (),
+    paired: Sequence[tuple[str, str]] = (),
 ) -> Baseline:
     """Measure a baseline on reference rows.
 
     Args:
-        matrix: Shape (rows, columns), in the order of ``kinds``.
+        rows: Of the columns of ``kinds``, in that order; a matrix where none is a category.
         kinds: Name and kind of each column.
         classes: Number of classes, for ``class`` and ``confidence`` columns.
         units: Units by column name.
+        values: How many values get a bin, by name of category; 32 where it is not said.
+        reveal: Categories whose other values may leave the device by name.
+        axes: With which the rows were made.
+        paired: Names of columns whose correlation is sketched.
 
     Raises:
-        SketchError: No rows, or the shape does not match.
+        SketchError: No rows, the shape does not match, or a pair cannot be.
     """
-    rows = np.asarray(matrix, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] != len(kinds) or len(rows) == 0:  # noqa: PLR2004 - rows by columns
-        raise SketchError(f"expected rows of {len(kinds)} columns, got shape {rows.shape}")
-    return Baseline(
-        tuple(
-            _measure(name, kind, rows[:, index], classes=classes, unit=(units or {}).get(name, ""))
-            for index, (name, kind) in enumerate(kinds.items())
-        )
-    )
+    cells = sum(kind == "category" for kind in kinds.values())
+    held = as_rows(rows, numbers=len(kinds) - cells, categories=cells)
+    if len(held) == 0:
+        raise SketchError(f"expected rows of {len(kinds)} columns, got shape {held.numbers.shape}")
+    numbers, texts = iter(held.numbers.astype(np.float64).T), iter(held.categories)
+    columns = []
+    for name, kind in kinds.items():
+        unit = (units or {}).get(name, "")
+        if kind == "category":
+            most = (values or {}).get(name, USUAL_VALUES)
+            columns.append(_measure_category(name, next(texts), most, unit=unit, reveal=name in reveal))
+        else:
+            columns.append(_measure(name, kind, next(numbers), classes=classes, unit=unit))
+    made = tuple(columns)
+    return Baseline(made, axes=axes, pairs=_measure_pairs(made, held.numbers, paired) if paired else None)
+
+
+def fixed_edges(kind: Column, classes: int) -> NDArray[np.float64]:
+    """Return the edges of a ``class`` or a ``confidence`` column, which do not depend on the reference."""
+    if kind == "class":
+        return np.arange(classes + 1, dtype=np.float64)
+    return np.linspace(1 / max(classes, 2), 1.0, CONFIDENCE_BINS + 1)[1:-1]
 
 
 def _measure(
     name: str, kind: Column, values: NDArray[np.float64], *, classes: int, unit: str
 ) -> ColumnBaseline:
-    match kind:
-        case "numeric":
-            edges = anchored_edges(values)
-        case "class":
-            edges = np.arange(classes + 1, dtype=np.float64)
-        case "confidence":
-            edges = np.linspace(1 / max(classes, 2), 1.0, CONFIDENCE_BINS + 1)[1:-1]
-    counts = count_values(values, edges)
+    held = anchored_edges(values) if kind == "numeric" else fixed_edges(kind, classes)
     finite = values[np.isfinite(values)]
     return ColumnBaseline(
         name=name,
         kind=kind,
-        edges=tuple(edges.tolist()),
-        counts=tuple(counts.tolist()),
-        mean=_mean(finite),
-        sd=_deviation(finite),
-        lag=_lag(finite),
+        edges=tuple(held.tolist()),
+        counts=tuple(count_values(values, held).tolist()),
+        mean=edges.mean(finite),
+        sd=edges.deviation(finite),
+        lag=edges.lag(finite),
         unit=unit,
     )
 
 
-def anchored_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bin edges of a numeric reference; non-finite values are left out."""
-    finite = np.sort(values[np.isfinite(values)])
-    if len(finite) == 0:
-        return np.zeros(1)
-    quantiles = np.quantile(finite, np.linspace(0, 1, BINS + 1), method="inverted_cdf")
-    distinct, repeats = np.unique(quantiles, return_counts=True)
-    atoms = distinct[repeats > 1]
-    low, high = distinct[0], distinct[-1]
-    # A constant reference has no scale of its own: its size is the natural unit.
-    scale = _deviation(finite) or abs(float(low)) or 1.0
-    with np.errstate(over="ignore"):  # beyond the largest number there is no edge
-        steps = scale * TAIL_FACTOR ** np.arange(TAILS) / TAIL_FACTOR
-        after_high = np.nextafter(high, np.inf)
-        edges = np.concatenate(
-            [low - steps, distinct, np.nextafter(atoms, np.inf), [after_high], after_high + steps]
+def _measure_category(name: str, values: Array, most: int, *, unit: str, reveal: bool) -> ColumnBaseline:
+    tally = categories.tally(values)
+    names = categories.most_frequent(tally, most)
+    counts, _ = categories.count(tally, names, reveal=reveal)
+    return ColumnBaseline(
+        name=name,
+        kind="category",
+        edges=(),
+        counts=tuple(counts.tolist()),
+        mean=0.0,
+        sd=0.0,
+        unit=unit,
+        values=names,
+        reveal=reveal,
+    )
+
+
+def _measure_pairs(
+    columns: Sequence[ColumnBaseline], numbers: NDArray[np.floating], paired: Sequence[tuple[str, str]]
+) -> Pairs:
+    index = {column.name: at for at, column in enumerate(columns) if column.kind in _PAIRED}
+    unknown = sorted({name for pair in paired for name in pair} - index.keys())
+    if unknown or any(first == second for first, second in paired):
+        raise SketchError(
+            f"pairs: expected two different numbers of {sorted(index)}, got {unknown or paired}"
         )
-    return np.unique(edges[np.isfinite(edges)])
-
-
-def _units(finite: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Return values below one, whose sums and squares cannot overflow, and by which power of two."""
-    exponent = int(np.frexp(np.abs(finite).max())[1])
-    return np.ldexp(finite, -exponent), exponent
-
-
-def _mean(finite: NDArray[np.float64]) -> float:
-    if len(finite) == 0:
-        return 0.0
-    units, exponent = _units(finite)
-    return float(np.ldexp(units.mean(), exponent))
-
-
-def _deviation(finite: NDArray[np.float64]) -> float:
-    if len(finite) == 0:
-        return 0.0
-    units, exponent = _units(finite)
-    return float(np.ldexp(units.std(), exponent))
-
-
-def _lag(finite: NDArray[np.float64]) -> float:
-    if len(finite) < 3:  # noqa: PLR2004 - two pairs at least
-        return 0.0
-    units, _ = _units(finite)
-    centred = units - units.mean()
-    squares = float((centred * centred).sum())
-    return float((centred[1:] * centred[:-1]).sum()) / squares if squares else 0.0
+    wanted = [(index[first], index[second]) for first, second in paired]
+    used = sorted({column for pair in wanted for column in pair})
+    place = {at: number for number, at in enumerate(i for i, c in enumerate(columns) if c.kind != "category")}
+    return pairs.measure(
+        used,
+        wanted=wanted,
+        counts=[columns[at].counts[: columns[at].ordinary] for at in used],
+        values=[(numbers[:, place[at]], columns[at].edge_array(numbers.dtype)) for at in used],
+    )

@@ -1,28 +1,32 @@
-"""Counting values into the bins of a column: sort once, then search the few edges in the sorted values."""
+"""Counting values into the bins of a column: sort once, then search the few edges in the sorted values.
+
+Searching 50 edges in n sorted values costs far less than searching n values in 50 edges, because numpy sorts
+with vector instructions.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def count_values(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the rows per bin, the missing bin last; shape ``(len(edges) + 2,)``.
+    """Return the rows per bin, then those that are infinite, then the missing: ``len(edges) + 3`` counts."""
+    return np.diff(cumulate(np.sort(values), edges, apart=True))
 
-    NaN counts as missing; infinities fall into the outermost bins. Searching 50 edges in n sorted values
-    costs far less than searching n values in 50 edges, because numpy sorts with vector instructions.
+
+def cumulate(values: NDArray[np.floating], edges: NDArray[np.floating], *, apart: bool) -> NDArray[np.int64]:
+    """Return how many rows lie below each bin, and below the end of the last: counts are the differences.
+
+    Args:
+        values: Sorted: NaN, which counts as missing, last.
+        apart: Infinities have a bin of their own; otherwise they fall into the outermost ordinary ones.
     """
-    return count_sorted(np.sort(values), edges)
-
-
-def count_sorted(values: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Count values that are already sorted (NaN last, as numpy sorts them)."""
-    present = len(values)
-    if present and np.isnan(values[-1]):
-        present = int(np.searchsorted(values, np.nan, side="left"))
-    counts = np.empty(len(edges) + 2, dtype=np.int64)
-    below = np.searchsorted(values[:present], edges, side="left")
-    counts[0] = below[0] if len(below) else present
-    counts[1:-2] = np.diff(below)
-    if len(below):
-        counts[-2] = present - below[-1]
-    counts[-1] = len(values) - present
-    return counts
+    first, last = 0, len(values)
+    if last and np.isnan(values[-1]):
+        last = int(np.searchsorted(values, np.nan, side="left"))
+    present = last
+    if apart:
+        first = int(np.searchsorted(values[:last], -np.inf, side="right"))
+        last = max(first, int(np.searchsorted(values[:last], np.inf, side="left")))
+    held = values[first:last]
+    ends = (len(held), present, len(values)) if apart else (present, len(values))
+    return np.concatenate(([0], np.searchsorted(held, edges, side="left"), ends))
