@@ -1,0 +1,44 @@
+"""How every device reports: what an operator ordered, or what the settings file says."""
+
+from dataclasses import dataclass
+
+import msgspec
+from sqlmodel import Session, delete
+
+from muster_controller.store.engine import upsert
+from muster_controller.store.instants import milliseconds, seconds
+from muster_controller.store.order_tables import ReportingRecord
+from muster_models.wire import Reporting
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What an operator ordered, and when (Unix seconds)."""
+
+    reporting: Reporting
+    changed_at: float
+
+
+def ordered(session: Session) -> Ordered | None:
+    """Return what an operator ordered; None where the settings file decides."""
+    row = session.get(ReportingRecord, 1)
+    if row is None:
+        return None
+    return Ordered(msgspec.convert(row.content, Reporting), seconds(row.changed_at))
+
+
+def current(session: Session, default: Reporting) -> Reporting:
+    """Return how devices report; ``default`` is that of the settings file."""
+    found = ordered(session)
+    return default if found is None else found.reporting
+
+
+def order(session: Session, reporting: Reporting, now: float) -> None:
+    """Let every device report so from now on."""
+    row = {"id": 1, "content": msgspec.to_builtins(reporting), "changed_at": milliseconds(now)}
+    upsert(session, ReportingRecord, [row])
+
+
+def forget(session: Session) -> None:
+    """Let the settings file decide again."""
+    session.execute(delete(ReportingRecord))
