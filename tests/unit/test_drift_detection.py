@@ -70,8 +70,8 @@ def test_neither_do_peculiar_devices_with_rows_that_depend_on_each_other() -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(("memory", "spread"), [(0.0, 0.1), (0.0, 0.3), (0.5, 0.1), (0.8, 0.2)], ids=str)
 def test_false_alarms_stay_below_the_stated_rate(memory: float, spread: float) -> None:
-    """20 held-out fleets of 300 rounds each: at the stated rate at most 3 are expected in 6,000 rounds."""
-    assert false_alarms(Made(memory), range(100, 120), spread=spread) == 0
+    """20 held-out fleets of 300 rounds each: at the stated rate 3 are expected in 6,000 rounds."""
+    assert false_alarms(Made(memory), range(100, 120), spread=spread) <= 1
 
 
 @pytest.mark.slow

@@ -10,36 +10,35 @@ the mean over the sizes (a mixture). Two things follow, whenever and however oft
   (1963) and Roberts (1966), reaches A for the first time after A observations or more on average. Used for
   a question that is asked for ever, such as "has this device begun to drift?".
 
-Wealth is kept as natural logarithms, one per bet, in the last axis. Variances are estimated, so both bounds
-hold approximately; ``tests/property/test_sequential_laws.py`` measures how closely.
+Wealth is kept as natural logarithms, one per bet, in the last axis; the many detectors of drift are kept as
+they are, up to ``MOST``, because that costs a tenth. Variances are estimated, so both bounds hold
+approximately; ``tests/property/test_sequential_laws.py`` measures how closely.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Store = NDArray[np.float32]
 
 # Larger bets are not safe: with skewed means E exp(b z) is carried by the third cumulant.
 BETS = np.array([0.25, 0.5, 1.0, 2.0])
 CLIP = 6.0  # one observation never says more than this; clipping from above keeps the bound
+# Those of detectors are of scores, which are bounded: the largest gains most on what is to be found within
+# five windows.
+DETECTOR_BETS = np.array([0.25, 0.5, 1.2, 2.5])
 # A rate may grow a little or a lot: bets that it is this many times what calibration allows.
-RATE_FACTORS = np.array([5.0, 50.0])
+RATE_FACTORS = np.array([2.0, 5.0, 50.0])
+MOST = np.float32(1e30)  # no detector says more, so that one falls again soon after what it tells of is over
 _LARGEST_RATE = 0.95
+_LARGEST_GAIN = np.float32(60.0)
+_NARROW_BETS = DETECTOR_BETS.astype(np.float32)
+_NARROW_FACTORS = RATE_FACTORS.astype(np.float32)
 
 
 def new_wealth(*shape: int) -> Array:
     """Return the logarithms of wealth 1 for every bet: the start of e-processes."""
     return np.zeros((*shape, len(BETS)))
-
-
-def new_detector(*shape: int) -> Array:
-    """Return the logarithms of R = 0 for every bet: the start of e-detectors."""
-    return np.full((*shape, len(BETS)), -np.inf)
-
-
-def new_rate_detector(*shape: int) -> Array:
-    """Return the start of e-detectors of a rate."""
-    return np.full((*shape, len(RATE_FACTORS)), -np.inf)
 
 
 def bet(z: ArrayLike) -> Array:
@@ -54,25 +53,49 @@ def bet(z: ArrayLike) -> Array:
     return np.nan_to_num(BETS * values - BETS**2 / 2, nan=0.0)
 
 
-def bet_rate(hits: ArrayLike, rows: ArrayLike, *, rate: ArrayLike, effect: ArrayLike) -> Array:
-    """Return the logarithm of what bets on a grown rate multiply by: likelihood ratios of a binomial.
+def see(detectors: Store, z: NDArray[np.floating]) -> Store:
+    """Return e-detectors after one more observation: R ← (1 + R) exp(b z - b²/2).
 
     Args:
+        detectors: R itself, one for each bet in the last axis; 0 in the beginning.
+        z: For each bet, or one for all in an axis of length 1: bets may allow for different doubts. What is
+            not a number changes no detector.
+    """
+    gain = np.clip(np.asarray(z, dtype=np.float32), np.float32(-CLIP), np.float32(CLIP)) * _NARROW_BETS
+    gain -= _NARROW_BETS**2 / 2
+    return _step(detectors, gain)
+
+
+def see_rate(
+    detectors: Store, hits: NDArray[np.floating], rows: NDArray[np.floating], *, rate: Store, effect: Store
+) -> Store:
+    """Return e-detectors after one more count: bets on a grown rate, likelihood ratios of a binomial.
+
+    Args:
+        detectors: R itself, one for each factor of the rate in the last axis; 0 in the beginning.
         hits: How many of ``rows`` had the property.
         rate: Upper bound of the rate that does not matter, in (0, 1).
         effect: Design effect, at least 1: how many rows say as much as one independent row.
     """
-    low = np.clip(np.asarray(rate, dtype=np.float64), 1e-9, 0.5)[..., None]
+    low = np.clip(np.asarray(rate, dtype=np.float32), np.float32(1e-6), np.float32(0.5))[..., None]
     # A binomial likelihood ratio with p > rate is a supermartingale for every true rate below ``rate``.
-    high = np.minimum(low * RATE_FACTORS, np.maximum(_LARGEST_RATE, low))
-    counted, total = np.asarray(hits, dtype=np.float64)[..., None], np.asarray(rows, np.float64)[..., None]
+    high = np.minimum(low * _NARROW_FACTORS, np.maximum(np.float32(_LARGEST_RATE), low))
+    counted, total = np.asarray(hits, np.float32)[..., None], np.asarray(rows, np.float32)[..., None]
     gain = counted * np.log(high / low) + (total - counted) * np.log((1 - high) / (1 - low))
-    return np.asarray(gain / np.maximum(np.asarray(effect, dtype=np.float64), 1.0)[..., None])
+    gain /= np.maximum(np.asarray(effect, dtype=np.float32), 1)[..., None]
+    return _step(detectors, np.clip(gain, -_LARGEST_GAIN, _LARGEST_GAIN))
 
 
-def detect(detector: NDArray[np.floating], gain: Array) -> Array:
-    """Return e-detectors after one more observation: R ← (1 + R) e, in logarithms."""
-    return np.asarray(np.logaddexp(0.0, detector) + gain)
+def _step(detectors: Store, gain: Store) -> Store:
+    """Return (1 + R) exp(gain), at most ``MOST``; ``gain`` is lost."""
+    factor = np.exp(gain, out=gain)
+    after = detectors + np.float32(1)
+    with np.errstate(over="ignore"):
+        after *= factor
+    np.minimum(after, MOST, out=after)
+    if np.isnan(factor.sum()):
+        after = np.where(np.isnan(factor), detectors, after)
+    return np.asarray(after, dtype=np.float32)
 
 
 def log_mean(logs: Array, axis: int | tuple[int, ...] = -1) -> Array:

@@ -2,15 +2,18 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 from sqlmodel import Session
 
 from muster_controller.config import Settings
+from muster_controller.delivery.post import Post
 from muster_controller.domain.drift import detector as drift
-from muster_controller.domain.drift.detector import DriftConfig, DriftState, Signal
-from muster_controller.store import devices, events, running, versions, windows
+from muster_controller.domain.drift.detector import DriftConfig, DriftState
+from muster_controller.domain.drift.groups import groups_of
+from muster_controller.reconcile.alarming import save_signal
+from muster_controller.store import devices, reporting, running, versions, windows
 from muster_controller.store import drift as drift_store
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.engine import Reading, Unit
@@ -27,7 +30,7 @@ class _News:
 
     judged: drift_store.Judged | None
     windows: Sequence[windows.StoredWindow]
-    groups: dict[str, str]
+    groups: dict[str, tuple[str, ...]]
     moved: frozenset[str]
 
 
@@ -37,14 +40,17 @@ class Watching:
     def __init__(self, engine: Engine, baselines: Baselines, settings: Settings) -> None:
         self._engine = engine
         self._baselines = baselines
+        self._post = Post(settings)
         self._config = DriftConfig(
             calibration_windows=settings.drift.calibration_windows,
             tolerance=settings.drift.tolerance,
             run_length=settings.drift.run_length,
             minimum_rows=settings.drift.minimum_rows,
-            group_label=settings.drift.group_label,
             round_seconds=settings.reporting.window_seconds,
+            history_seconds=settings.window_days * 86_400,
         )
+        self._usual = settings.reporting
+        self._group_labels = settings.drift.group_labels
 
     def streams(self) -> list[tuple[str, str]]:
         """Return every (model, baseline) to watch."""
@@ -60,37 +66,41 @@ class Watching:
             NotFoundError: The file of the baseline is gone.
         """
         with Reading(self._engine) as session:
-            news = self._news(session, model, baseline, now=now)
+            length = reporting.current(session, self._usual).window_seconds
+            news = self._news(
+                session, model, baseline, settled=now - self._config.calibration_windows * length
+            )
         if news is None:
             return False
+        config = replace(self._config, round_seconds=length)
         known = self._baselines.get(baseline)
         state = _decode(news.judged, known)
         facts = window_facts(news.windows, self._baselines)
-        state, signals = drift.observe(state, facts, known, self._config, groups=news.groups, now=now)
-        state, ended = drift.retire(state, news.moved, known, self._config, now=now)
+        state, signals = drift.observe(state, facts, known, config, groups=news.groups, now=now)
+        state, ended = drift.retire(state, news.moved, known, now=now)
         upto = news.windows[-1].id if news.windows else _upto(news.judged)
         with Unit(self._engine) as session:
             judged = drift_store.Judged(upto, state.encode())
             drift_store.save(session, model, baseline, judged=judged, now=now)
             for signal in (*signals, *ended):
-                _save(session, model, baseline, signal=signal, now=now)
+                save_signal(session, model, baseline, signal=signal, post=self._post, now=now)
         return len(news.windows) == MAX_WINDOWS
 
-    def _news(self, session: Session, model: str, baseline: str, *, now: float) -> _News | None:
+    def _news(self, session: Session, model: str, baseline: str, *, settled: float) -> _News | None:
+        """Return what is new.
+
+        Args:
+            settled: Since when a device must be on another baseline to be forgotten: a canary that comes back
+                stays known.
+        """
         judged = drift_store.judged(session, model, baseline)
         found = windows.after(session, model, baseline, upto=_upto(judged), limit=MAX_WINDOWS)
         if not found and not drift_store.has_active_alarm(session, model, baseline):
             return None
-        label = self._config.group_label
-        members = devices.members(session)
-        groups = {member.id: member.labels[label] for member in members if label in member.labels}
-        return _News(
-            judged, found, groups, running.moved_on(session, model, baseline, before=self._settled(now))
-        )
-
-    def _settled(self, now: float) -> float:
-        """Return since when a device must be on another baseline: a canary that comes back stays known."""
-        return now - self._config.calibration_windows * self._config.round_seconds
+        groups = {
+            member.id: groups_of(member.labels, self._group_labels) for member in devices.members(session)
+        }
+        return _News(judged, found, groups, running.moved_on(session, model, baseline, before=settled))
 
 
 def _upto(judged: drift_store.Judged | None) -> int:
@@ -106,11 +116,3 @@ def _decode(judged: drift_store.Judged | None, baseline: Baseline) -> DriftState
         # A form of an older program: calibrating anew costs some windows, stopping would cost the watch.
         _log.warning("the state of the drift signals is begun anew: %s", error)
         return DriftState.new(baseline)
-
-
-def _save(session: Session, model: str, baseline: str, *, signal: Signal, now: float) -> None:
-    before = drift_store.save_alarm(session, model, baseline, signal=signal)
-    if signal.state not in {before, "pending"}:
-        effect = f"{signal.effect:+.2f} {signal.unit}".strip()
-        detail = f"{signal.kind} of {signal.level} {signal.subject} {signal.state}: {signal.feature} {effect}"
-        events.note(session, "drift", now=now, model=model, detail=detail)

@@ -1,86 +1,60 @@
 """Drift of a fleet: from windows to alarms, one per cause.
 
 Windows fall into rounds by the middle of their time. A round is closed one round later; a window that comes
-later still makes a round of its own, in which its device is judged without peers. See ``levels`` for how a
-round is judged and ``incidents`` for how alarms come of it.
+later still makes a round of its own, in which its device is judged without peers. See ``levels`` and
+``detectors`` for how a round is judged and ``incidents`` for how alarms come of it.
 
-The stated rate: without drift, the first false alarm of a model comes after ``run_length`` rounds on average
-or later. What it rests on is in ``sequential``; what it was measured to be is in
-``tests/unit/test_drift_detection.py``.
+What is stated, and what it rests on, is in ``incidents`` and ``sequential``; what it was measured to be is in
+``tests/unit/test_drift_detection.py``. Columns and calls are watched apart, each with its part of the stated
+rate: when both run as long as their part allows, the model runs as long as stated.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from muster_controller.domain.drift.incidents import LEGS, SCORE_LEGS, Bounds, follow, make_scene
-from muster_controller.domain.drift.levels import learn, update
-from muster_controller.domain.drift.measures import Measure, Scorer
-from muster_controller.domain.drift.state import DriftState, Incident, Kind, Level, Moved, decode_state
+from muster_controller.domain.drift.calls import measure_calls
+from muster_controller.domain.drift.detectors import update
+from muster_controller.domain.drift.groups import Groups
+from muster_controller.domain.drift.incidents import Bounds, follow
+from muster_controller.domain.drift.levels import learn
+from muster_controller.domain.drift.measures import Entry, Measure, Measures, Scorer
+from muster_controller.domain.drift.placing import AHEAD_ROUNDS, place
+from muster_controller.domain.drift.signals import Signal, tell
+from muster_controller.domain.drift.state import (
+    DriftState,
+    Incident,
+    Kind,
+    Level,
+    Part,
+    Watched,
+    decode_state,
+)
 from muster_controller.domain.facts import WindowFacts
 from muster_models.errors import SketchError
-from muster_models.sketch.baseline import Baseline, ColumnBaseline
-from muster_models.sketch.features import CLASS, CONFIDENCE, VALUE
+from muster_models.sketch.baseline import Baseline
 
-__all__ = [
-    "DriftConfig",
-    "DriftState",
-    "Kind",
-    "Level",
-    "Signal",
-    "SignalState",
-    "decode_state",
-    "observe",
-    "retire",
-]
+__all__ = ["DriftConfig", "DriftState", "Kind", "Level", "Signal", "decode_state", "observe", "retire"]
 
-SignalState = Literal["pending", "firing", "resolved"]
-_PREDICTION = frozenset({CLASS, CONFIDENCE, VALUE})
+SHARES_OF_RATE: dict[Part, float] = {"data": 0.9, "performance": 0.1}
 
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """How drift is judged; the first five as in the controller's settings.
+    """How drift is judged; the first four as in the controller's settings.
 
     Attributes:
         run_length: Mean number of rounds to the first false alarm of the model, over all signals together.
         round_seconds: Length of a round, in which devices are compared; that of a window.
+        history_seconds: A window that is older is counted and not judged.
     """
 
     calibration_windows: int = 24
     tolerance: float = 0.05
     run_length: float = 2000.0
     minimum_rows: int = 30
-    group_label: str = "site"
     round_seconds: float = 300.0
-
-
-@dataclass(frozen=True)
-class Signal:
-    """An alarm as it stands: named by level, subject and since.
-
-    Attributes:
-        subject: Device id, ``label=value``, or ``all``.
-        feature: The column that has moved most.
-        effect: By how much: ``unit`` says of what (``sd`` of the baseline, or ``share`` of the rows).
-        since: When it became pending, Unix seconds. One that is resolved without ``fired_at`` was found to
-            belong to another subject.
-        evidence: ``features`` (strongest first), ``devices``, and the logarithms ``value`` and ``bound`` of
-            the detector.
-    """
-
-    kind: Kind
-    level: Level
-    subject: str
-    feature: str
-    state: SignalState
-    since: float
-    fired_at: float | None
-    resolved_at: float | None
-    effect: float
-    unit: str
-    evidence: dict[str, Any]
+    history_seconds: float = 14 * 86_400.0
 
 
 def observe(
@@ -89,13 +63,13 @@ def observe(
     baseline: Baseline,
     config: DriftConfig,
     *,
-    groups: Mapping[str, str],
+    groups: Groups,
     now: float,
 ) -> tuple[DriftState, list[Signal]]:
     """Take in windows of one baseline and return every active alarm, and those resolved in this call.
 
     Args:
-        groups: Value of ``config.group_label`` by device; devices without the label are left out.
+        groups: Names of the groups that each device belongs to, as ``label=value``.
         now: Unix seconds by the controller's clock: closes rounds.
 
     Raises:
@@ -103,147 +77,116 @@ def observe(
     """
     if state.baseline != baseline.digest:
         raise SketchError(f"expected drift of baseline {baseline.digest[:12]}, got {state.baseline[:12]}")
-    rounds = _sort(state, windows, baseline, config)
-    current = int(now // config.round_seconds)
-    ended: list[Incident] = []
-    # An index in the future is a device with a wrong clock: it must not keep a round open for ever.
-    for index in sorted(index for index in rounds if not current - 1 <= index <= current + 1):
-        state, over = _close(state, rounds.pop(index), config, groups=groups, now=now)
-        ended += over
-    state = dataclasses.replace(state, open=rounds)
-    return state, _signals(state, ended, baseline, config, now=now)
+    if any(window.sketch is not None and window.sketch.baseline != state.baseline for window in windows):
+        raise SketchError(f"expected windows of baseline {state.baseline[:12]} alone")
+    placed = place(windows, state, config.round_seconds, config.history_seconds, now=now)
+    sketched = [(window, window.sketch) for window in placed.windows if window.sketch is not None]
+    scored = Scorer(baseline).measure([sketch for _, sketch in sketched])
+    news: dict[Part, list[tuple[WindowFacts, Measure]]] = {
+        "data": [(window, measure) for (window, _), measure in zip(sketched, scored, strict=True)],
+        "performance": list(zip(placed.windows, measure_calls(placed.windows), strict=True)),
+    }
+    parts: dict[Part, Watched] = {}
+    signals: list[Signal] = []
+    for part, watched in state.parts.items():
+        run_length = config.run_length / SHARES_OF_RATE[part]
+        added = _add(watched, news[part], config.round_seconds)
+        parts[part], ended = _close_all(added, config, run_length, groups=groups, now=now)
+        signals += tell(part, parts[part].incidents, ended, baseline, now=now)
+    return DriftState(state.baseline, parts, placed.spans, placed.counted), signals
 
 
 def retire(
-    state: DriftState, devices: Collection[str], baseline: Baseline, config: DriftConfig, *, now: float
+    state: DriftState, devices: Collection[str], baseline: Baseline, *, now: float
 ) -> tuple[DriftState, list[Signal]]:
     """Forget devices that no longer run a version with this baseline; alarms about them alone are resolved.
 
     Silence does not resolve an alarm: a device that is merely out of reach must not be retired.
     """
     gone = frozenset(devices)
-    ended = [incident for incident in state.incidents if gone.issuperset(incident.devices)]
-    state = dataclasses.replace(
-        state,
-        levels=state.levels.without(gone),
-        incidents=tuple(incident for incident in state.incidents if incident not in ended),
-        banks={**state.banks, "device": state.banks["device"].without(gone)},
+    parts: dict[Part, Watched] = {}
+    signals: list[Signal] = []
+    for part, watched in state.parts.items():
+        ended = [incident for incident in watched.incidents if gone.issuperset(incident.devices)]
+        parts[part] = _without(watched, gone, ended)
+        signals += tell(part, parts[part].incidents, ended, baseline, now=now)
+    spans = {device: known for device, known in state.spans.items() if device not in gone}
+    return dataclasses.replace(state, parts=parts, spans=spans), signals
+
+
+def _without(watched: Watched, gone: frozenset[str], ended: list[Incident]) -> Watched:
+    return dataclasses.replace(
+        watched,
+        levels=watched.levels.without(gone),
+        incidents=tuple(incident for incident in watched.incidents if incident not in ended),
+        banks={**watched.banks, "device": watched.banks["device"].without(gone)},
         open={
             index: {device: entry for device, entry in held.items() if device not in gone}
-            for index, held in state.open.items()
+            for index, held in watched.open.items()
         },
-        waiting={device: entry for device, entry in state.waiting.items() if device not in gone},
+        waiting={device: entry for device, entry in watched.waiting.items() if device not in gone},
     )
-    return state, _signals(state, ended, baseline, config, now=now)
 
 
-def _sort(
-    state: DriftState, windows: Sequence[WindowFacts], baseline: Baseline, config: DriftConfig
-) -> dict[int, dict[str, tuple[str, Measure]]]:
-    """Return the open rounds with new windows added."""
-    rounds = {index: dict(held) for index, held in state.open.items()}
-    sketched = [(window, window.sketch) for window in windows if window.sketch is not None]
-    if any(sketch.baseline != state.baseline for _, sketch in sketched):
-        raise SketchError(f"expected windows of baseline {state.baseline[:12]} alone")
-    measures = Scorer(baseline).measure([sketch for _, sketch in sketched])
-    for (window, _), measure in zip(sketched, measures, strict=True):
-        if measure.rows == 0:
-            continue
-        held = rounds.setdefault(int((window.start + window.end) / 2 // config.round_seconds), {})
-        held[window.device] = _added(held.get(window.device), (window.manifest, measure))
-    return rounds
+def _add(watched: Watched, news: Sequence[tuple[WindowFacts, Measure]], seconds: float) -> Watched:
+    """Return the part with new windows in its open rounds."""
+    rounds = {index: dict(held) for index, held in watched.open.items()}
+    for window, measure in news:
+        if measure.rows:
+            held = rounds.setdefault(int((window.start + window.end) / 2 // seconds), {})
+            entry = Entry(window.manifest, measure)
+            held[window.device] = held[window.device].plus(entry) if window.device in held else entry
+    return dataclasses.replace(watched, open=rounds)
+
+
+def _close_all(
+    watched: Watched, config: DriftConfig, run_length: float, *, groups: Groups, now: float
+) -> tuple[Watched, list[Incident]]:
+    """Close every round that is over."""
+    current = int(now // config.round_seconds)
+    # One further ahead is numbered by another length of rounds: devices were told to report differently.
+    rounds = {index: held for index, held in watched.open.items() if index <= current + AHEAD_ROUNDS}
+    ended: list[Incident] = []
+    for index in sorted(index for index in rounds if index < current - 1):
+        end = (index + 1) * config.round_seconds
+        held = rounds.pop(index)
+        watched, over = _close(watched, held, config, run_length, groups=groups, now=now, end=end)
+        ended += over
+    return dataclasses.replace(watched, open=rounds), ended
 
 
 def _close(
-    state: DriftState,
-    held: Mapping[str, tuple[str, Measure]],
+    watched: Watched,
+    held: Mapping[str, Entry],
     config: DriftConfig,
+    run_length: float,
     *,
-    groups: Mapping[str, str],
+    groups: Groups,
     now: float,
-) -> tuple[DriftState, tuple[Incident, ...]]:
-    measured, waiting = _gather(state, held, config.minimum_rows)
-    levels, found = learn(state.levels, measured, config.calibration_windows)
-    state = dataclasses.replace(state, levels=levels, waiting=waiting)
+    end: float,
+) -> tuple[Watched, tuple[Incident, ...]]:
+    measured, waiting = _gather(watched, held, config.minimum_rows)
+    watched = dataclasses.replace(watched, waiting=waiting)
+    if not measured:
+        return watched, ()
+    covered = frozenset(device for incident in watched.incidents for device in incident.devices)
+    levels, found = learn(watched.levels, Measures.of(measured), config.calibration_windows, covered=covered)
+    watched = dataclasses.replace(watched, levels=levels)
     if not found.names:
-        return state, ()
-    state = update(state, found, groups, tolerance=config.tolerance)
-    scene = make_scene(state, groups, config.calibration_windows)
-    bounds = Bounds(config.run_length, config.tolerance)
-    return follow(state, scene, bounds, seen=frozenset(found.names), now=now)
+        return watched, ()
+    watched = update(watched, found, groups, tolerance=config.tolerance, end=end)
+    bounds = Bounds(run_length, config.tolerance, config.calibration_windows)
+    return follow(watched, groups, bounds, seen=frozenset(found.names), now=now)
 
 
 def _gather(
-    state: DriftState, held: Mapping[str, tuple[str, Measure]], minimum_rows: int
-) -> tuple[dict[str, tuple[str, Measure]], dict[str, tuple[str, Measure]]]:
+    watched: Watched, held: Mapping[str, Entry], minimum_rows: int
+) -> tuple[dict[str, Entry], dict[str, Entry]]:
     """Return what has rows enough to be tested, and what has to wait for more."""
-    measured: dict[str, tuple[str, Measure]] = {}
-    waiting = dict(state.waiting)
+    measured: dict[str, Entry] = {}
+    waiting = dict(watched.waiting)
     for device, entry in held.items():
-        total = _added(waiting.pop(device, None), entry)
-        (measured if total[1].rows >= minimum_rows else waiting)[device] = total
+        before = waiting.pop(device, None)
+        total = entry if before is None else before.plus(entry)
+        (measured if total.measure.rows >= minimum_rows else waiting)[device] = total
     return measured, waiting
-
-
-def _added(before: tuple[str, Measure] | None, entry: tuple[str, Measure]) -> tuple[str, Measure]:
-    """Return both together; what another version measured is not mixed in."""
-    if before is None or before[0] != entry[0]:
-        return entry
-    return entry[0], before[1] + entry[1]
-
-
-def _signals(
-    state: DriftState, ended: Iterable[Incident], baseline: Baseline, config: DriftConfig, *, now: float
-) -> list[Signal]:
-    active = [_signal(incident, baseline, config, resolved_at=None) for incident in state.incidents]
-    return [*(_signal(incident, baseline, config, resolved_at=now) for incident in ended), *active]
-
-
-def _signal(
-    incident: Incident, baseline: Baseline, config: DriftConfig, *, resolved_at: float | None
-) -> Signal:
-    lead = incident.moved[0]
-    state: SignalState = "pending" if incident.fired_at is None else "firing"
-    is_group = incident.level == "group"
-    return Signal(
-        kind=_kind(incident.moved, baseline),
-        level=incident.level,
-        subject=f"{config.group_label}={incident.subject}" if is_group else incident.subject,
-        feature=baseline.columns[lead.column].name,
-        state=state if resolved_at is None else "resolved",
-        since=incident.since,
-        fired_at=incident.fired_at,
-        resolved_at=resolved_at,
-        effect=lead.effect,
-        unit=_unit(lead),
-        evidence={
-            "features": [_feature(moved, baseline.columns[moved.column]) for moved in incident.moved],
-            "devices": list(incident.devices),
-            "value": incident.value,
-            "bound": incident.bound,
-        },
-    )
-
-
-def _kind(moved: Sequence[Moved], baseline: Baseline) -> Kind:
-    """Return what went wrong: missing values before all, and inputs before the answers they change."""
-    inputs = [m for m in moved if baseline.columns[m.column].name not in _PREDICTION]
-    if moved[0].leg == "missing":
-        return "data-quality"
-    if any(LEGS.index(m.leg) < SCORE_LEGS for m in inputs):
-        return "data-drift"
-    return "data-quality" if inputs else "prediction-drift"
-
-
-def _unit(moved: Moved) -> str:
-    return "sd" if LEGS.index(moved.leg) < SCORE_LEGS else "share"
-
-
-def _feature(moved: Moved, column: ColumnBaseline) -> dict[str, Any]:
-    return {
-        "feature": column.name,
-        "leg": moved.leg,
-        "effect": moved.effect,
-        "unit": _unit(moved),
-        "evidence": moved.evidence,
-    }

@@ -1,60 +1,54 @@
-"""One round of drift detection: from measures to detectors of devices, groups and the fleet.
+"""What each device is like, and how far from that it is in a round.
 
 1. A device sets its own level in its first rounds (calibration), so that being peculiar is not drift.
-2. Later its distance from that level is what counts. Distances within δ, and within the doubt about the level
-   itself, do not count: that is the composite null of Vovk et al. (2021) and others.
-3. A device is judged against the median of its peers, a group against that of the devices outside it, the
-   fleet by the median of all: so a cause shows at the level where it lies.
-4. Variances come from the rows of a window times a design effect, which is how much more the calibration
-   rounds varied than independent rows would have.
+2. Variances come from the rows of a window times a design effect, which is how much more the calibration
+   rounds varied than independent rows would have. Against peers only what a device varied apart from them
+   counts: a course of the day that all share is no noise.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muster_controller.domain.drift.measures import Array, Measure
-from muster_controller.domain.drift.state import SIDES, Bank, DriftState, Level, Levels
-from muster_controller.domain.sequential import bet, bet_rate, detect, log_mean
+from muster_controller.domain.drift.measures import Measures
+from muster_controller.domain.drift.peers import PEERS
+from muster_controller.domain.drift.state import Levels, Store
 
 # All of these were chosen on development seeds and then frozen; held-out seeds are in the tests.
-SLACK = 2.5  # standard errors of the level that are granted on top of the tolerance
 PRIOR_ROUNDS = 20.0  # a device's design effect is pulled towards that of all, as if seen for so many rounds
 VARIANCE_FLOOR = 0.1  # of the baseline's variance 1: a column that stood still has no variance of its own
 SHARE_TOLERANCE = 0.01  # growth of a share of missing or outside values that does not matter
 FORGET = 0.2  # weight of the newest round in the moving averages
-PEERS = 3  # a median of fewer devices says nothing
-MEDIAN = 1.57  # variance of a median over that of a mean
-SCORE_WEIGHT = 0.8  # of the mixture of detectors of scores and of shares
 
 
 @dataclass(frozen=True)
 class Round:
-    """What the calibrated devices of one round are like; the first axis is the device.
+    """What subjects are like in one round; the first axis is the subject.
 
     Attributes:
-        at: Index of each device in the levels.
-        moved: Distance of the score means from the device's level.
+        moved: Distance of the score means from the level.
         noise, doubt: Variance of ``moved`` from this round's rows, and from the level.
+        apart: Variance of ``moved`` from this round's rows, as far as peers do not share it.
         rate: Upper bound of the shares that do not matter.
         effect: Design effect of each column.
     """
 
     names: tuple[str, ...]
-    at: NDArray[np.intp]
-    rows: Array
-    moved: Array
-    noise: Array
-    doubt: Array
-    hits: Array
-    rate: Array
-    effect: Array
+    rows: Store
+    moved: Store
+    noise: Store
+    apart: Store
+    doubt: Store
+    hits: Store
+    rate: Store
+    effect: Store
 
     def pick(self, chosen: NDArray[np.bool_]) -> "Round":
-        """Return the part of the round that some devices make."""
-        names = tuple(name for name, keep in zip(self.names, chosen, strict=True) if keep)
+        """Return the part of the round that some subjects make."""
+        if chosen.all():
+            return self
+        names = tuple(name for name, keep in zip(self.names, chosen.tolist(), strict=True) if keep)
         return Round(names, *(getattr(self, f.name)[chosen] for f in fields(self)[1:]))
 
 
@@ -64,220 +58,115 @@ def is_calibrated(levels: Levels, rounds: int) -> NDArray[np.bool_]:
 
 
 def learn(
-    levels: Levels, measured: Mapping[str, tuple[str, Measure]], calibration: int
+    levels: Levels, measured: Measures, calibration: int, *, covered: frozenset[str]
 ) -> tuple[Levels, Round]:
     """Calibrate the devices that still need it, and return what the others are like in this round.
 
     A device that has changed its version starts anew: another model answers differently.
+
+    Args:
+        covered: Devices that an alarm is about, which are nobody's peers.
     """
-    changed = frozenset(
-        name
-        for name, manifest in zip(levels.names, levels.manifests, strict=True)
-        if name in measured and measured[name][0] != manifest
-    )
-    levels = levels.without(changed) if changed else _copy(levels)
-    for name, (manifest, _) in measured.items():
-        if name not in levels.names:
-            levels = levels.with_device(name, manifest)
-    ready = is_calibrated(levels, calibration)
-    index = {name: at for at, name in enumerate(levels.names)}
-    for name, (_, measure) in measured.items():
-        if not ready[index[name]]:
-            _calibrate(levels, index[name], measure)
-    known = [name for name in measured if ready[index[name]]]
-    found = _round(
-        levels, {name: measured[name][1] for name in known}, np.array([index[n] for n in known], int)
-    )
-    levels.recent[found.at] += FORGET * (found.moved - levels.recent[found.at])
+    levels, at = _admit(levels, measured)
+    ready = is_calibrated(levels, calibration)[at]
+    if not ready.all():
+        free = np.array([name not in covered for name in measured.names], dtype=bool)
+        # Of too few there is no middle: then a device varies apart from others as much as it varies.
+        middle = _middle_of_means(measured, free) if free.sum() >= PEERS else np.float32(0)
+        _calibrate(levels, at[~ready], _pick(measured, ~ready), middle)
+    found = _round(levels, at[ready], _pick(measured, ready))
+    at = at[ready]
+    levels.recent[at] += FORGET * (found.moved - levels.recent[at])
     shares = found.hits / np.maximum(found.rows, 1)[:, None, None]
-    levels.recent_shares[found.at] += FORGET * (shares - levels.recent_shares[found.at])
+    levels.recent_shares[at] += FORGET * (shares - levels.recent_shares[at])
     return levels, found
 
 
-def design_effects(levels: Levels) -> Array:
-    """Return by how much a round's score mean varies more than that of independent rows."""
-    excess = levels.scatter / np.maximum(levels.variance, VARIANCE_FLOOR)
-    free = np.maximum(levels.rounds - 1, 0)[:, None, None]
-    pooled = np.maximum(1.0, excess.sum(axis=0) / max(float(free.sum()), 1.0))
-    return np.asarray(np.maximum(1.0, (PRIOR_ROUNDS * pooled + excess) / (PRIOR_ROUNDS + free)))
-
-
-def row_variance(levels: Levels) -> Array:
+def row_variance(levels: Levels) -> Store:
     """Return the variance of one row's scores, clustered rows counted for what they are worth."""
-    return np.asarray(np.maximum(levels.variance, VARIANCE_FLOOR) * design_effects(levels))
+    effects = _design_effects(levels, levels.scatter)
+    return np.asarray(np.maximum(levels.variance, np.float32(VARIANCE_FLOOR)) * effects)
 
 
-def update(state: DriftState, found: Round, groups: Mapping[str, str], *, tolerance: float) -> DriftState:
-    """Return the state after every detector has seen a round.
-
-    Devices within the scope of an alarm are no peers, and are watched only as that alarm's own subject.
-    """
-    covered = {device for incident in state.incidents for device in incident.devices}
-    subjects = {incident.name for incident in state.incidents}
-    free = np.array([name not in covered for name in found.names], dtype=bool)
-    banks: dict[Level, Bank] = {
-        "device": _see_devices(
-            state.banks["device"], found, free, covered=covered, subjects=subjects, tolerance=tolerance
-        ),
-        "group": _see_groups(
-            state.banks["group"],
-            found,
-            free,
-            groups=groups,
-            covered=covered,
-            subjects=subjects,
-            tolerance=tolerance,
-        ),
-        "fleet": _see_fleet(state, found, free | (("fleet", "all") in subjects), tolerance=tolerance),
-    }
-    return replace(state, banks=banks)
+def _admit(levels: Levels, measured: Measures) -> tuple[Levels, NDArray[np.intp]]:
+    """Return levels, a copy, with a place for every device of the round, and those places."""
+    index = levels.index()
+    manifests = dict(zip(measured.names, measured.manifests, strict=True))
+    changed = frozenset(
+        name
+        for name, manifest in manifests.items()
+        if name in index and levels.manifests[index[name]] != manifest
+    )
+    levels = levels.without(changed) if changed else levels
+    new = [name for name in measured.names if name not in index or name in changed]
+    levels = levels.with_devices(new, [manifests[name] for name in new])
+    index = levels.index()
+    return levels, np.array([index[name] for name in measured.names], dtype=np.intp)
 
 
-def _see_devices(
-    bank: Bank,
-    found: Round,
-    free: NDArray[np.bool_],
-    *,
-    covered: set[str],
-    subjects: set[tuple[Level, str]],
-    tolerance: float,
-) -> Bank:
-    bank = bank.with_names(found.names)
-    index = bank.index()
-    for name in covered & index.keys():
-        if ("device", name) not in subjects:
-            bank.reset(index[name])
-    watched = free | np.array([("device", name) in subjects for name in found.names], dtype=bool)
-    seen = found.pick(watched)
-    at = np.array([index[name] for name in seen.names], dtype=np.intp)
-    _see(bank, at, seen, peers=_peers(found, free), tolerance=tolerance)
-    return bank
+def _pick(measured: Measures, chosen: NDArray[np.bool_]) -> Measures:
+    if chosen.all():
+        return measured
+    kept = np.flatnonzero(chosen)
+    return Measures(
+        tuple(measured.names[at] for at in kept),
+        tuple(measured.manifests[at] for at in kept),
+        measured.rows[kept],
+        measured.means[kept],
+        measured.variances[kept],
+        measured.hits[kept],
+    )
 
 
-def _see_groups(
-    bank: Bank,
-    found: Round,
-    free: NDArray[np.bool_],
-    *,
-    groups: Mapping[str, str],
-    covered: set[str],
-    subjects: set[tuple[Level, str]],
-    tolerance: float,
-) -> Bank:
-    labels = np.array([groups.get(name, "") for name in found.names], dtype=object)
-    bank = bank.with_names(sorted({str(label) for label in labels if label}))
-    touched = {groups.get(device, "") for device in covered}
-    for at, label in enumerate(bank.names):
-        is_subject = ("group", label) in subjects
-        if label in touched and not is_subject:
-            bank.reset(at)
-        members = (labels == label) & (free | is_subject)
-        if members.sum() > 1:
-            peers = _peers(found, free & (labels != label))
-            _see(bank, np.array([at]), _merged(found.pick(members)), peers=peers, tolerance=tolerance)
-    return bank
+def _middle_of_means(measured: Measures, chosen: NDArray[np.bool_]) -> Store:
+    means = measured.means[chosen]
+    rows = np.ascontiguousarray(means.reshape(len(means), -1).T)
+    return np.median(rows, axis=1).reshape(1, *means.shape[1:]).astype(np.float32)
 
 
-def _see_fleet(state: DriftState, found: Round, chosen: NDArray[np.bool_], *, tolerance: float) -> Bank:
-    bank = state.banks["fleet"].with_names(("all",))
-    if chosen.sum() >= max(PEERS, len(state.levels.names) / 2):
-        _see(bank, np.array([0]), _median(found.pick(chosen)), peers=None, tolerance=tolerance)
-    return bank
-
-
-def column_values(bank: Bank) -> Array:
-    """Return the logarithm of each column's detector, by subject: a mixture of all its legs."""
-    scores = log_mean(bank.scores.astype(np.float64), axis=(2, 3, 4))
-    shares = log_mean(bank.shares.astype(np.float64), axis=(2, 3))
-    return np.asarray(np.logaddexp(np.log(SCORE_WEIGHT) + scores, np.log(1 - SCORE_WEIGHT) + shares))
-
-
-def values(bank: Bank) -> Array:
-    """Return the logarithm of each subject's detector: the mean over its columns."""
-    return log_mean(column_values(bank), axis=1)
-
-
-def _copy(levels: Levels) -> Levels:
-    return replace(levels, **{f.name: getattr(levels, f.name).copy() for f in fields(levels)[2:]})
-
-
-def _calibrate(levels: Levels, at: int, measure: Measure) -> None:
-    step = measure.mean - levels.mean[at]
-    share = measure.rows / (levels.rows[at] + measure.rows)
+def _calibrate(levels: Levels, at: NDArray[np.intp], measured: Measures, middle: Store | np.float32) -> None:
+    share = (measured.rows / (levels.rows[at] + measured.rows))[:, None, None]
+    weight = measured.rows[:, None, None] * (1 - share)
+    step = measured.means - levels.mean[at]
+    apart = measured.means - middle - levels.apart[at]
     levels.rounds[at] += 1
-    levels.rows[at] += measure.rows
+    levels.rows[at] += measured.rows
     levels.mean[at] += step * share
-    levels.scatter[at] += measure.rows * step * step * (1 - share)
-    levels.variance[at] += (measure.variance - levels.variance[at]) * share
-    levels.hits[at] += measure.hits
+    levels.scatter[at] += weight * step * step
+    levels.apart[at] += apart * share
+    levels.apart_scatter[at] += weight * apart * apart
+    levels.variance[at] += (measured.variances - levels.variance[at]) * share
+    levels.hits[at] += measured.hits
 
 
-def _round(levels: Levels, measures: Mapping[str, Measure], at: NDArray[np.intp]) -> Round:
-    shape = (len(measures), *levels.mean.shape[1:])
-    rows = np.array([m.rows for m in measures.values()])
-    means = np.array([m.mean for m in measures.values()]).reshape(shape)
-    now = np.array([m.variance for m in measures.values()]).reshape(shape)
-    effects = design_effects(levels)[at]
+def _design_effects(levels: Levels, scatter: Store) -> Store:
+    """Return by how much a round's score mean varies more than that of independent rows."""
+    excess = scatter / np.maximum(levels.variance, np.float32(VARIANCE_FLOOR))
+    free = np.maximum(levels.rounds - 1, 0)[:, None, None]
+    pooled = np.maximum(1.0, excess.sum(axis=0, dtype=np.float64) / max(float(free.sum()), 1.0))
+    prior = (PRIOR_ROUNDS * pooled).astype(np.float32)
+    shrunk = (prior + excess) / (np.float32(PRIOR_ROUNDS) + free)
+    return np.asarray(np.maximum(np.float32(1), shrunk), dtype=np.float32)
+
+
+def _round(levels: Levels, at: NDArray[np.intp], measured: Measures) -> Round:
+    rows = measured.rows.astype(np.float32)
+    effects = _design_effects(levels, levels.scatter)[at]
+    apart = _design_effects(levels, levels.apart_scatter)[at]
     # The larger of then and now: with skewed scores a chance excess brings its own variance along.
-    variance = np.maximum(np.maximum(levels.variance[at], now), VARIANCE_FLOOR) * effects
+    now = measured.variances.astype(np.float32)
+    variance = np.maximum(np.maximum(levels.variance[at], now), np.float32(VARIANCE_FLOOR))
     held = levels.rows[at][:, None, None]
-    hits = levels.hits[at].astype(np.float64)
+    hits = levels.hits[at]
     return Round(
-        names=tuple(measures),
-        at=at,
+        names=measured.names,
         rows=rows,
-        moved=means - levels.mean[at],
-        noise=variance / rows[:, None, None],
-        doubt=variance / held,
-        hits=np.array([m.hits for m in measures.values()]).reshape(len(rows), *hits.shape[1:]),
+        moved=(measured.means - levels.mean[at]).astype(np.float32),
+        noise=variance * effects / rows[:, None, None],
+        apart=variance * apart / rows[:, None, None],
+        doubt=variance * effects / held,
+        hits=measured.hits.astype(np.float32),
         # About two standard errors above what calibration saw, and never 0.
-        rate=(hits + 2 * np.sqrt(hits + 1) + 2) / held + SHARE_TOLERANCE,
-        effect=effects.max(axis=2),
+        rate=(hits + 2 * np.sqrt(hits + 1) + 2) / held + np.float32(SHARE_TOLERANCE),
+        effect=effects.max(axis=2, initial=1.0),
     )
-
-
-def _peers(found: Round, chosen: NDArray[np.bool_]) -> Round | None:
-    """Return the middle peer; None when there are too few."""
-    return _median(found.pick(chosen)) if chosen.sum() >= PEERS else None
-
-
-def _merged(found: Round) -> Round:
-    """Return devices as one: weighted by rows."""
-    share = (found.rows / found.rows.sum())[:, None, None]
-    return Round(
-        names=found.names[:1],
-        at=found.at[:1],
-        rows=found.rows.sum(keepdims=True),
-        moved=(share * found.moved).sum(axis=0, keepdims=True),
-        noise=(share**2 * found.noise).sum(axis=0, keepdims=True),
-        doubt=(share**2 * found.doubt).sum(axis=0, keepdims=True),
-        hits=found.hits.sum(axis=0, keepdims=True),
-        rate=(share * found.rate).sum(axis=0, keepdims=True),
-        effect=found.effect.max(axis=0, keepdims=True),
-    )
-
-
-def _median(found: Round) -> Round:
-    """Return devices as one that is like the middle one, so that a few cannot move it."""
-    whole = _merged(found)
-    shares = np.median(found.hits / found.rows[:, None, None], axis=0, keepdims=True)
-    return replace(
-        whole,
-        moved=np.median(found.moved, axis=0, keepdims=True),
-        noise=MEDIAN * found.noise.mean(axis=0, keepdims=True) / len(found.rows),
-        doubt=MEDIAN * found.doubt.mean(axis=0, keepdims=True) / len(found.rows),
-        hits=shares * whole.rows[:, None, None],
-    )
-
-
-def _see(bank: Bank, at: NDArray[np.intp], seen: Round, *, peers: Round | None, tolerance: float) -> None:
-    """Let the detectors at ``at`` see as many subjects, each against the middle peer."""
-    moved, noise, doubt = seen.moved, seen.noise, seen.doubt
-    if peers is not None:
-        moved, noise, doubt = moved - peers.moved, noise + peers.noise, doubt + peers.doubt
-    allowed = tolerance + SLACK * np.sqrt(doubt)
-    z = (moved[..., None] * SIDES - allowed[..., None]) / np.sqrt(noise)[..., None]
-    bank.scores[at] = detect(bank.scores[at], bet(z))
-    effect = np.repeat(seen.effect[:, :, None], seen.hits.shape[2], axis=2)
-    gain = bet_rate(seen.hits, seen.rows[:, None, None], rate=seen.rate, effect=effect)
-    bank.shares[at] = detect(bank.shares[at], gain)

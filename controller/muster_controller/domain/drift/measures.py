@@ -5,19 +5,23 @@ have mean 0 and variance 1 on the baseline whatever its distribution, and two sh
 of values outside everything that the baseline held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muster_models.sketch.baseline import COMPONENTS, Baseline
+from muster_models.sketch.correlation import pair_scores
 from muster_models.sketch.window import Sketch
 
 Array = NDArray[np.float64]
 
+LOCATION = 0
 MISSING, OUTSIDE = 0, 1
 SHARES = 2
+SUMS = 2 * COMPONENTS + SHARES
 
 
 @dataclass(frozen=True)
@@ -25,61 +29,88 @@ class Measure:
     """Sums over the rows of one or more windows of a device.
 
     Attributes:
-        scores, squares: Sums of the scores and of their squares, shape (columns, 4).
-        hits: Rows that were missing, and that lay outside; shape (columns, 2).
+        sums: Shape (columns, 10): sums of the four scores, of their squares, and rows that were missing and
+            that lay outside.
     """
 
     rows: float
-    scores: Array
-    squares: Array
-    hits: Array
+    sums: Array
 
     def __add__(self, other: "Measure") -> "Measure":
         """Return the measure of all rows together."""
-        return Measure(
-            self.rows + other.rows,
-            self.scores + other.scores,
-            self.squares + other.squares,
-            self.hits + other.hits,
+        return Measure(self.rows + other.rows, self.sums + other.sums)
+
+
+class Entry(NamedTuple):
+    """What a device measured, and by which version."""
+
+    manifest: str
+    measure: Measure
+
+    def plus(self, later: "Entry") -> "Entry":
+        """Return both together; what another version measured is not mixed in."""
+        if later.manifest != self.manifest:
+            return later
+        return Entry(self.manifest, self.measure + later.measure)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the devices of one round measured; the first axis of arrays is the device.
+
+    Attributes:
+        hits: Rows that were missing and that lay outside, shape (devices, columns, 2).
+    """
+
+    names: tuple[str, ...]
+    manifests: tuple[str, ...]
+    rows: Array
+    means: Array
+    variances: Array
+    hits: Array
+
+    @classmethod
+    def of(cls, held: Mapping[str, Entry]) -> "Measures":
+        """Return what devices measured; there is at least one."""
+        rows = np.array([entry.measure.rows for entry in held.values()])
+        sums = np.stack([entry.measure.sums for entry in held.values()])
+        means = sums[..., :COMPONENTS] / rows[:, None, None]
+        squares = sums[..., COMPONENTS : 2 * COMPONENTS] / rows[:, None, None]
+        return cls(
+            tuple(held),
+            tuple(entry.manifest for entry in held.values()),
+            rows,
+            means,
+            np.maximum(squares - means**2, 0.0),
+            sums[..., 2 * COMPONENTS :],
         )
-
-    @property
-    def mean(self) -> Array:
-        """Means of the scores."""
-        return self.scores / self.rows
-
-    @property
-    def variance(self) -> Array:
-        """Variances of the scores of one row."""
-        return np.maximum(self.squares / self.rows - self.mean**2, 0.0)
 
 
 class Scorer:
-    """The score matrices of all columns of one baseline, side by side, so that a batch is one product."""
+    """What each bin of a baseline's columns adds to the sums, so that a batch is one product a column."""
 
     def __init__(self, baseline: Baseline) -> None:
-        columns = baseline.columns
-        self._columns = len(columns)
-        total = sum(column.bins for column in columns)
-        self._scores = np.zeros((total, self._columns * COMPONENTS))
-        self._hits = np.zeros((total, self._columns * SHARES))
-        at = 0
-        for index, column in enumerate(columns):
-            rows = slice(at, at + column.bins)
-            self._scores[rows, index * COMPONENTS : (index + 1) * COMPONENTS] = column.scores()
-            self._hits[at + column.bins - 1, index * SHARES + MISSING] = 1
-            self._hits[rows, index * SHARES + OUTSIDE] = column.tail_bins()
-            at += column.bins
+        self._baseline = baseline
+        self._pairs = len(baseline.pairs.pairs) if baseline.pairs else 0
+        self._weights = []
+        for column in baseline.columns:
+            weights = np.zeros((column.bins, SUMS))
+            weights[:, :COMPONENTS] = column.scores()
+            weights[:, COMPONENTS : 2 * COMPONENTS] = column.scores() ** 2
+            weights[-1, 2 * COMPONENTS + MISSING] = 1
+            weights[:, 2 * COMPONENTS + OUTSIDE] = column.tail_bins()
+            self._weights.append(weights)
 
     def measure(self, sketches: Sequence[Sketch]) -> list[Measure]:
         """Return the measure of each sketch."""
-        if not sketches:
-            return []
-        counts = np.array([np.concatenate(sketch.counts) for sketch in sketches], dtype=np.float64)
-        shape = (len(sketches), self._columns, -1)
-        scores = (counts @ self._scores).reshape(shape)
-        squares = (counts @ self._scores**2).reshape(shape)
-        hits = (counts @ self._hits).reshape(shape)
-        return [
-            Measure(float(sketch.rows), scores[i], squares[i], hits[i]) for i, sketch in enumerate(sketches)
-        ]
+        sums = np.zeros((len(sketches), len(self._weights) + self._pairs, SUMS))
+        for index, weights in enumerate(self._weights):
+            counts = [sketch.counts[index] for sketch in sketches]
+            if counts:
+                sums[:, index] = np.concatenate(counts).reshape(len(counts), -1) @ weights
+        for at, sketch in enumerate(sketches if self._pairs else ()):
+            # A correlation is like the location of one more column, of which a row has variance 1.
+            scores = pair_scores(sketch, self._baseline)
+            sums[at, len(self._weights) :, LOCATION] = sketch.rows * scores
+            sums[at, len(self._weights) :, COMPONENTS + LOCATION] = sketch.rows * (1 + scores**2)
+        return [Measure(float(sketch.rows), held) for sketch, held in zip(sketches, sums, strict=True)]

@@ -1,0 +1,72 @@
+"""``muster drift explain`` and ``export``: an alarm computed again, and what to compute it from."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from muster_controller.cli.connection import Connection
+from muster_controller.cli.output import note, write_fields, write_json, write_line, write_section, write_text
+
+HERE = Connection()
+ALARM = {
+    "kind": "kind",
+    "level": "level",
+    "subject": "subject",
+    "feature": "feature",
+    "what moved": "leg",
+    "in its own unit": "own",
+    "began": "began",
+    "devices": "devices",
+    "windows judged again": "windows",
+}
+STEPS = {
+    "round ends": "end",
+    "detector": "value",
+    "bound": "bound",
+    "feature": "column",
+    "effect": "effect",
+    "of late": "recent",
+    "devices": "devices",
+    "state": "state",
+}
+
+
+def explain(
+    alarm: int,
+    /,
+    *,
+    rounds: Annotated[int, Parameter(help="How many rounds are shown.")] = 30,
+    connection: Connection = HERE,
+) -> None:
+    """Compute an alarm again from the stored windows, and print the evidence round by round."""
+    with connection.open() as api:
+        found = api.get(f"/alarms/{alarm}/explain", {"rounds": rounds})
+    if connection.output == "json":
+        write_json(found)
+        return
+    write_text(found["says"])
+    write_fields(found, ALARM)
+    effect = f"effect ({found['unit']})"
+    columns = {effect if title == "effect" else title: path for title, path in STEPS.items()}
+    write_section("evidence (natural logarithms)", found["steps"], columns)
+    for difference in found["differences"]:
+        note(f"what is stored differs: {difference}")
+    if not found["differences"]:
+        note("what is stored is what the windows say")
+    if not found["complete"]:
+        note("older windows were left out")
+
+
+def export(model: str, /, *, connection: Connection = HERE) -> None:
+    """Print the stored windows of a model and their baselines, one JSON object a line."""
+    after = 0
+    with connection.open() as api:
+        while True:
+            page: dict[str, Any] = api.get(f"/models/{model}/drift/export", {"after": after})
+            for digest, baseline in page["baselines"].items():
+                write_line({"baseline": digest, **baseline})
+            for window in page["windows"]:
+                write_line(window)
+            if page["upto"] is None:
+                return
+            after = page["upto"]
