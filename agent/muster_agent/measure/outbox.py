@@ -17,36 +17,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from muster_agent.measure.outbox_database import open_or_begin, refusals
+from muster_agent.measure import open_windows, outboxed
+from muster_agent.measure.outbox_database import hold, move, open_or_begin, refusals
 from muster_agent.update.state import DETAIL_LENGTH
 from muster_agent.update.steps import EventKind
 from muster_models import wire
-from muster_models.errors import MessageError, Reason
+from muster_models.errors import Reason
 from muster_models.topics import Up
-from muster_models.wire import Event, Health, ModelReport, Outboxed, OutboxStatus, Report, Stored, Window
+from muster_models.wire import (
+    Event,
+    Health,
+    ModelReport,
+    Outboxed,
+    OutboxStatus,
+    Report,
+    ShadowCounts,
+    Stored,
+    Window,
+)
 
 Merge = Callable[[Window, Window], Window | None]
 
 MAX_UNDERWAY = 256  # messages that have a number and are not known to be stored
 ROW_BYTES = 64  # what SQLite adds to a message, about
 EVICT_TO = 0.95  # of max_bytes, so that a full outbox does not evict at every addition
-_CHEAPEST_PAIR = """
-SELECT id, following FROM (
-    SELECT id, is_fixed, lead(id) OVER pairs AS following, parts + lead(parts) OVER pairs AS together
-    FROM message WHERE kind = 'window' AND sequence IS NULL
-    WINDOW pairs AS (PARTITION BY grouping ORDER BY id)
-) WHERE following IS NOT NULL AND NOT is_fixed ORDER BY together, id LIMIT 1
-"""
-_OLDEST_REPORT = """
-SELECT id FROM message WHERE kind = 'report' AND sequence IS NULL
-AND id < (SELECT max(id) FROM message WHERE kind = 'report') ORDER BY id LIMIT 1
-"""
-_OLDEST_WINDOW = "SELECT id FROM message WHERE kind = 'window' AND sequence IS NULL ORDER BY id LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class WindowPart:
 
     Attributes:
         start, end: Unix seconds.
+        shadow: What a candidate answered to the same calls.
     """
 
     model: str
@@ -66,6 +67,7 @@ class WindowPart:
     errors: int
     latency: tuple[int, ...]
     sketch: bytes
+    shadow: ShadowCounts | None = None
 
     def sent_by(self, device: str) -> Window:
         """Return the message, which has no number yet."""
@@ -82,7 +84,15 @@ class WindowPart:
             errors=self.errors,
             latency=self.latency,
             sketch=self.sketch,
+            shadow=self.shadow,
         )
+
+
+class Place(Enum):
+    """Where messages wait."""
+
+    DISK = auto()
+    MEMORY = auto()  # until ``settle``, because the disk refuses
 
 
 class Outbox:
@@ -95,6 +105,10 @@ class Outbox:
         merge: Returns two windows as one, or None when that is not possible.
         clock: Unix seconds.
         draw: Returns a new epoch.
+        place: Where to begin.
+
+    Raises:
+        StorageError: The disk refused; it never does where messages wait in memory.
     """
 
     def __init__(
@@ -107,6 +121,7 @@ class Outbox:
         merge: Merge,
         clock: Callable[[], float] = time.time,
         draw: Callable[[], int] = lambda: secrets.randbits(53),
+        place: Place = Place.DISK,
     ) -> None:
         self._device = device
         self._max_bytes = max_bytes
@@ -115,12 +130,15 @@ class Outbox:
         self._clock = clock
         self._lock = threading.Lock()
         self._path = path
+        self._draw = draw
+        self.place = place
         with refusals(path):
-            self._database, was_damaged = open_or_begin(path, draw)
-            self._bytes = int(
-                self._value("SELECT coalesce(sum(length(payload) + ?), 0) FROM message", ROW_BYTES)
+            self._database, was_damaged = (
+                open_or_begin(path, draw) if place is Place.DISK else (hold(draw), False)
             )
+            self._bytes = self._count_bytes()
         self._drop_unreadable()
+        self._recover()
         if was_damaged:
             now = self._now()
             self._add(
@@ -147,6 +165,28 @@ class Outbox:
             MessageError: No reader would take the message, as when it is too large; nothing was added.
         """
         self._add(part.sent_by(self._device), self._now())
+
+    def save_open(self, part: WindowPart) -> None:
+        """Keep a copy of a window that is still measured; it is handed out if the agent is killed.
+
+        A part without calls says only that measuring has begun.
+
+        Raises:
+            StorageError: The disk refused; the copy before is kept.
+        """
+        message = part.sent_by(self._device)
+        payload = wire.encode(message) if part.calls else None
+        with self._lock, self._transaction():
+            open_windows.save(self._database, outboxed.grouping_of(message), part.end, payload)
+
+    def close_open(self, part: WindowPart) -> None:
+        """Forget the copy of a version that is measured no more.
+
+        Raises:
+            StorageError: The disk refused; the next start takes it for that of an agent that was killed.
+        """
+        with self._lock, self._transaction():
+            open_windows.forget(self._database, outboxed.grouping_of(part.sent_by(self._device)))
 
     def add_event(
         self,
@@ -183,12 +223,13 @@ class Outbox:
     def _insert(self, message: Outboxed, now: float, grouping: str = "") -> None:
         parts = 1
         if isinstance(message, Window):
-            grouping, parts = f"{message.model}:{message.manifest}:{message.baseline}", message.parts
+            grouping, parts = outboxed.grouping_of(message), message.parts
+            open_windows.end(self._database, grouping, message.end)
         payload = wire.encode(message)
-        _decode(payload)  # what the controller cannot read would hold the watermark up for ever
+        outboxed.decode(payload)  # what the controller cannot read would hold the watermark up for ever
         self._database.execute(
             "INSERT INTO message (kind, at, grouping, parts, payload) VALUES (?, ?, ?, ?, ?)",
-            (_kind(message), now, grouping, parts, payload),
+            (outboxed.kind_of(message), now, grouping, parts, payload),
         )
         self._bytes += len(payload) + ROW_BYTES
 
@@ -223,7 +264,7 @@ class Outbox:
             "SELECT id, payload FROM message WHERE sequence IS NULL ORDER BY id LIMIT ?", (room,)
         ).fetchall()
         for sequence, (identity, payload) in enumerate(rows, last + 1):
-            message = msgspec.structs.replace(_decode(payload), epoch=epoch, sequence=sequence)
+            message = msgspec.structs.replace(outboxed.decode(payload), epoch=epoch, sequence=sequence)
             self._rewrite(identity, message, "sequence = ?", sequence, before=payload)
         self._count("last", len(rows))
 
@@ -256,6 +297,32 @@ class Outbox:
                 dropped=self._fact("dropped"),
             )
 
+    def settle(self) -> bool:
+        """Move what waits in memory to the disk once that is possible; tell whether it was moved now.
+
+        What has a number must be known to be stored first, because the outbox on the disk has numbers of its
+        own: moved, it could be counted twice.
+
+        Raises:
+            StorageError: The disk still refuses; everything is in memory as before.
+        """
+        with self._lock, refusals(self._path):
+            if self.place is Place.DISK or self._value("SELECT count(sequence) FROM message"):
+                return False
+            database, _ = open_or_begin(self._path, self._draw)
+            try:
+                move(self._database, database)
+            except BaseException:
+                database.close()
+                raise
+            self._database.close()
+            self._database, self.place = database, Place.DISK
+            self._bytes = self._count_bytes()
+            return True
+
+    def _count_bytes(self) -> int:
+        return int(self._value("SELECT coalesce(sum(length(payload) + ?), 0) FROM message", ROW_BYTES))
+
     def close(self) -> None:
         """Close the database."""
         with self._lock:
@@ -271,18 +338,35 @@ class Outbox:
         """Drop what an agent of another format left here, before any of it can stand in the way."""
         with self._lock, self._transaction():
             rows = self._database.execute("SELECT id, payload FROM message WHERE sequence IS NULL").fetchall()
-            unreadable = [identity for identity, payload in rows if not _is_readable(payload)]
+            unreadable = [identity for identity, payload in rows if not outboxed.is_readable(payload)]
             for identity in unreadable:
                 self._delete("id = ?", identity)
             if unreadable:
                 self._tell_dropped(len(unreadable), self._now())
+
+    def _recover(self) -> None:
+        """Hand out what a killed agent had copied of its open windows, and say what it had not."""
+        with self._lock, self._transaction():
+            now = self._now()
+            for left in open_windows.take_all(self._database):
+                model, manifest, _ = left.grouping.split(":")
+                is_sent = left.payload is not None and outboxed.is_readable(left.payload)
+                if left.payload is not None and is_sent:
+                    self._insert(outboxed.decode(left.payload), now)
+                detail = open_windows.tell(left, is_sent=is_sent, now=now)
+                self._insert(
+                    Event(self._device, 0, 0, now, "dropped", model=model, manifest=manifest, detail=detail),
+                    now,
+                )
 
     def _evict(self) -> int:
         dropped = 0
         while self._bytes > self._max_bytes * EVICT_TO:
             if self._merge_cheapest():
                 continue
-            gone = self._delete(f"id = ({_OLDEST_REPORT})") or self._delete(f"id = ({_OLDEST_WINDOW})")
+            gone = self._delete(f"id = ({outboxed.OLDEST_REPORT})") or self._delete(
+                f"id = ({outboxed.OLDEST_WINDOW})"
+            )
             if not gone:
                 break
             dropped += gone
@@ -290,11 +374,11 @@ class Outbox:
 
     def _merge_cheapest(self) -> bool:
         """Merge the neighbours with the fewest parts, so that old time gets coarser evenly; False if none."""
-        pair = self._database.execute(_CHEAPEST_PAIR).fetchone()
+        pair = self._database.execute(outboxed.CHEAPEST_PAIR).fetchone()
         if pair is None:
             return False
         older, newer = (self._payload(identity) for identity in pair)
-        first, second = _decode(older), _decode(newer)
+        first, second = outboxed.decode(older), outboxed.decode(newer)
         assert isinstance(first, Window)
         assert isinstance(second, Window)
         merged = self._merge(first, second)
@@ -358,27 +442,3 @@ class Outbox:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
-
-
-def _kind(message: Outboxed) -> Up:
-    match message:
-        case Report():
-            return "report"
-        case Window():
-            return "window"
-        case Event():
-            return "event"
-
-
-def _decode(payload: bytes) -> Outboxed:
-    message = wire.decode_uplink(payload)
-    assert not isinstance(message, wire.Hello)
-    return message
-
-
-def _is_readable(payload: bytes) -> bool:
-    try:
-        _decode(payload)
-    except MessageError:
-        return False
-    return True

@@ -1,0 +1,1 @@
+"""Retraining jobs: commands that are run, and what follows from how a job ended."""
