@@ -1,63 +1,40 @@
 """The dashboard in headless Chromium, over the real fleet on which the story was told."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from story.chapters import DRIFTED
 from story.fleet import STATIONS
+from support.chromium import logged_in, open_chromium
 from support.told import Told
 
 pytestmark = pytest.mark.timeout(420)
 SHOTS = Path(os.environ.get("MUSTER_SCREENSHOTS", Path(__file__).parents[2] / ".cache/screenshots"))
-# As root Chromium needs no sandbox of its own; without a network it should not look for one.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ROLLOUT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    assert path is not None, "scripts/browser brings Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(told: Told, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A logged-in page in either colour scheme; an error in its console fails the test."""
-    yield from logged_in(told, chromium, request.param)
+    with logged_in(chromium, told.fleet.url, told.fleet.token, dark=request.param == "dark") as page:
+        yield page
 
 
 @pytest.fixture
 def light_page(told: Told, chromium: Browser) -> Iterator[Page]:
-    yield from logged_in(told, chromium, "light")
-
-
-def logged_in(told: Told, chromium: Browser, scheme: str) -> Iterator[Page]:
-    context = chromium.new_context(
-        base_url=told.fleet.url,
-        color_scheme="dark" if scheme == "dark" else "light",
-        viewport={"width": 1280, "height": 860},
-    )
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto("/login")
-    page.get_by_label("Token").fill(told.fleet.token)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    yield page
-    context.close()
-    assert problems == []
+    with logged_in(chromium, told.fleet.url, told.fleet.token) as page:
+        yield page
 
 
 def shoot(page: Page, name: str, scheme: str) -> None:
@@ -182,7 +159,7 @@ def test_a_pause_without_a_reason_is_not_sent(told: Told, light_page: Page) -> N
 
 def test_a_phone_shows_every_page_in_one_column(told: Told, light_page: Page) -> None:
     light_page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/", "/devices", "/models/digits/drift", "/rollouts/1"):
+    for path in ("/", "/devices", "/models/digits", "/models/digits/drift", "/rollouts/1"):
         light_page.goto(path)
         wider: int = light_page.evaluate("document.documentElement.scrollWidth - innerWidth")
 

@@ -84,7 +84,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(stranger: Test
         ("/devices/berlin-1", ["berlin-1", "Identity"]),
         ("/models", ["digits"]),
         ("/models/digits", ["digits@1.0.0", "Emergency stop"]),
-        ("/models/digits/drift", ["Features over time", "brightness"]),
+        ("/models/digits/drift", ["Data drift", "Data quality", "Performance", "brightness"]),
         ("/rollouts", ["No rollout"]),
         ("/rollouts/new", ["digits@1.0.0", "8 of 8 devices"]),
         ("/alarms", ["No alarm"]),

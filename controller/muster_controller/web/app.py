@@ -14,6 +14,7 @@ from muster_controller.api.errors import status_of
 from muster_controller.service.context import Context
 from muster_controller.store.engine import Changes
 from muster_controller.web.actions import Actions, Sign
+from muster_controller.web.alarm_pages import AlarmActions, AlarmPages
 from muster_controller.web.live import Live
 from muster_controller.web.pages import Pages
 from muster_controller.web.render import STATIC, build_id, make_environment
@@ -42,8 +43,10 @@ def make_dashboard(context: Context, token: str) -> FastAPI:
     live = Live(Changes(context.engine), sessions)
     site = FastAPI(openapi_url=None)
     site.include_router(Pages(context, renderer).router)
+    site.include_router(AlarmPages(context, renderer).router)
     site.include_router(Sign(context, renderer).router)
     site.include_router(Actions(context, renderer).router)
+    site.include_router(AlarmActions(context, renderer).router)
     site.mount(f"/static/{build_id()}", StaticFiles(directory=STATIC))
     site.add_middleware(GZipMiddleware, minimum_size=SMALLEST_BYTES)
     site.middleware("http")(_add_headers)

@@ -1,98 +1,259 @@
 """Charts as SVG, drawn on the server: shapes and classes here, colours in ``static/app.css``.
 
-Every chart has a text alternative; the pages also show its numbers in a table.
+Every chart has a text alternative; the pages also show its numbers in a table. What a colour says, a shape or
+a word says too.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
 CELL = 8  # px
 STRIP_HEIGHT = 16
-WIDTH = 480
-HEIGHT = 120
-BOTTOM = 14  # room for tick labels
+WIDTH = 420
+HEIGHT = 130
+BOTTOM = 16  # room for tick labels
+ROW = 18  # of a chart of named bars
+NAME_WIDTH, SHARE_WIDTH = 96, 92
+MAX_NAME = 15  # characters of a name that fit beside its bar
 HEAT = (0.25, 0.5, 1.0, 2.0)  # shares of the bound that a heat class begins at
+CELL_HEIGHTS = (
+    3,
+    5,
+    8,
+    12,
+    STRIP_HEIGHT,
+)  # by heat class: what is outside is taller than the line at the bound
+BOUND_HEIGHT = 10
+TICKS = (0.1, 0.3, 0.5, 0.7, 0.9)  # which of the edges of a histogram are named
+SLOT = 46  # px of a bin that stands apart
+
+
+def heat(share: float) -> int:
+    """Return the heat class, 0..4, of a share of a bound; 3 and 4 are beyond it."""
+    return sum(share >= edge for edge in HEAT)
 
 
 def strip(values: Sequence[float | None], *, bound: float, label: str) -> Markup:
-    """Draw one cell per window, coloured by how close its value comes to ``bound``; None stays empty."""
-    cells = Markup("").join(
-        _cell(index, value, bound) for index, value in enumerate(values) if value is not None
-    )
+    """Draw one bar per window by how close its value comes to ``bound``, a line; None stays empty."""
+    shapes: dict[int, list[str]] = {}
+    for index, value in enumerate(values):
+        if value is not None:
+            height = CELL_HEIGHTS[level := heat(value / bound if bound > 0 else math.inf)]
+            shapes.setdefault(level, []).append(
+                f"M{index * CELL} {STRIP_HEIGHT}v-{height}h{CELL - 1}v{height}z"
+            )
     width = max(1, len(values)) * CELL
-    return _svg(width, STRIP_HEIGHT, label, cells, stretch=True)
-
-
-def _cell(index: int, value: float, bound: float) -> Markup:
-    share = value / bound if bound > 0 else math.inf
-    heat = sum(share >= edge for edge in HEAT)
-    return Markup('<rect class="h{}" x="{}" width="{}" height="{}"><title>{}</title></rect>').format(
-        heat, index * CELL, CELL - 1, STRIP_HEIGHT, f"{value:.3g}"
+    line = Markup('<path class="axis" d="M0 {}h{}"/>').format(STRIP_HEIGHT - BOUND_HEIGHT, width)
+    cells = _join(
+        Markup('<path class="h{}" d="{}"/>').format(level, "".join(paths))
+        for level, paths in sorted(shapes.items())
     )
+    return _svg(width, STRIP_HEIGHT, label, line + cells, stretch=True)
 
 
-def histogram(shares: Sequence[float], reference: Sequence[float], *, label: str) -> Markup:
-    """Draw the shares of a window over those of its baseline, bin by bin."""
-    peak = max((*shares, *reference, 1e-9))
-    step = WIDTH / max(1, len(shares))
-    bars = Markup("").join(
-        _bar("reference", index * step, step, share / peak) for index, share in enumerate(reference)
-    )
-    bars += Markup("").join(
-        _bar("mark", index * step + step * 0.25, step * 0.5, share / peak)
-        for index, share in enumerate(shares)
-    )
-    return _svg(WIDTH, HEIGHT, label, bars + _axis())
-
-
-def _bar(kind: str, x: float, width: float, share: float) -> Markup:
-    height = share * (HEIGHT - BOTTOM)
-    return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-        kind, x, HEIGHT - BOTTOM - height, max(1.0, width - 1), height
-    )
-
-
-def lines(
-    series: Mapping[str, Sequence[float | None]], *, label: str, bound: float | None = None, digits: int = 3
+def histogram(
+    shares: Sequence[float],
+    reference: Sequence[float],
+    *,
+    label: str,
+    edges: Sequence[float] = (),
+    names: Sequence[str] = (),
 ) -> Markup:
-    """Draw one line per series over a common axis; the second and later ones are drawn as controls."""
-    held = [
-        value for values in series.values() for value in values if value is not None and math.isfinite(value)
-    ]
+    """Draw the shares of a window as bars under the outline of its baseline, bin by bin.
+
+    Args:
+        shares: Of the rows, by bin.
+        reference: The baseline's, by bin.
+        label: What the chart says, in words.
+        edges: Between the ordinary bins; some are written below.
+        names: Of the last bins, which stand apart from the ordinary ones.
+    """
+    peak = max((*shares, *reference, 1e-9))
+    ordinary = len(shares) - len(names)
+    step = (WIDTH - SLOT * len(names)) / max(1, ordinary)
+    lefts = [step * min(at, ordinary) + SLOT * max(0, at - ordinary + 0.5) for at in range(len(shares))]
+    heights = [share / peak * (HEIGHT - BOTTOM) for share in shares]
+    base = HEIGHT - BOTTOM
+    bars = "".join(
+        f"M{left + step * 0.1:.1f} {base}v-{height:.1f}h{step * 0.8:.1f}v{height:.1f}z"
+        for left, height in zip(lefts, heights, strict=True)
+        if height > 0
+    )
+    outline = _outline([(left, share / peak) for left, share in zip(lefts, reference, strict=True)], step)
+    words = _join(
+        _text(_edge_x(at, lefts, step), HEIGHT - 3, f"{edges[at]:.3g}", anchor="middle")
+        for at in sorted({min(len(edges) - 1, round(tick * len(edges))) for tick in TICKS if edges})
+    )
+    words += _join(
+        _text(left + step / 2, HEIGHT - 3, name, anchor="middle")
+        for left, name in zip(lefts[ordinary:], names, strict=True)
+    )
+    shapes = Markup('<path class="mark" d="{}"/><path class="outline" d="{}"/>').format(bars, outline)
+    return _svg(WIDTH, HEIGHT, label, shapes + _axis() + words)
+
+
+def _outline(bins: Sequence[tuple[float, float]], step: float) -> str:
+    """Return the path along the tops of bins, broken where they stand apart."""
+    base, path, end = HEIGHT - BOTTOM, [], None
+    for left, share in bins:
+        top = base * (1 - share)
+        path.append(f"L{left:.1f} {top:.1f}" if end == left else f"M{left:.1f} {base}V{top:.1f}")
+        path.append(f"h{step:.1f}")
+        end = left + step
+    return "".join(path)
+
+
+def _edge_x(at: int, lefts: Sequence[float], step: float) -> float:
+    return min(WIDTH - 14.0, max(14.0, lefts[at] + step))
+
+
+def bars(rows: Sequence[tuple[str, float, float | None]], *, label: str) -> Markup:
+    """Draw named shares below each other: each row is a name, its share now, and that in the baseline."""
+    peak = max((share for _, *shares in rows for share in shares if share is not None), default=0.0) or 1.0
+    width = WIDTH - NAME_WIDTH - SHARE_WIDTH
+    drawn: list[Markup] = []
+    for index, (name, share, reference) in enumerate(rows):
+        y = index * ROW
+        short = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+        drawn += [
+            _text(NAME_WIDTH - 8, y + 13, short, anchor="end", kind="name"),
+            _rectangle("mark", NAME_WIDTH, y + 5, share / peak * width, ROW - 9),
+        ]
+        words = f"{share:.1%}"
+        if reference is not None:
+            drawn.append(_rectangle("outline", NAME_WIDTH, y + 2, reference / peak * width, ROW - 3))
+            words += f" \N{MIDDLE DOT} {reference:.1%}"
+        drawn.append(_text(WIDTH, y + 13, words, anchor="end"))
+    return _svg(WIDTH, max(1, len(rows)) * ROW, label, _join(drawn))
+
+
+def control(
+    moved: Sequence[float | None],
+    allowed: Sequence[float | None],
+    *,
+    label: str,
+    unit: str,
+    since: int | None = None,
+    ends: tuple[str, str] = ("", ""),
+) -> Markup:
+    """Draw how far something is from its own level, over the band of what is normal for it.
+
+    Args:
+        moved: Distance by window, oldest first; None where it is not known.
+        allowed: Half the width of the band, by window.
+        label: What the chart says, in words.
+        unit: Of ``moved``, written at the left.
+        since: Window in which an alarm began.
+        ends: What is written below the first and the last window.
+    """
+    held = [value for value in (*moved, *allowed, *(-half for half in allowed if half)) if value is not None]
     if not held:
         return Markup("")
-    low, high = min(held), max((*held, *(() if bound is None else (bound,))))
+    low, high = min(held), max(held)
     span = (high - low) or 1.0
-    paths = Markup("").join(
-        _path("trend" if index == 0 else "trend control", values, low, span)
-        for index, values in enumerate(series.values())
+    step = WIDTH / max(1, len(moved) - 1)
+    out = [
+        (index * step, _y(value, low, span))
+        for index, (value, half) in enumerate(zip(moved, allowed, strict=True))
+        if value is not None and half is not None and abs(value) > half
+    ]
+    drawn = _band(allowed, low, span, step) + _path("trend", moved, low, span)
+    drawn += Markup('<path class="zero" d="M0 {0:.1f}h{1}"/>').format(_y(0.0, low, span), WIDTH)
+    drawn += _join(
+        Markup('<circle class="out" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(x, y) for x, y in out
     )
+    if since is not None:
+        drawn += Markup('<path class="since" d="M{:.1f} 0V{}"/>').format(since * step, HEIGHT - BOTTOM)
+    words = _text(2, 10, f"{high:+.2g} {unit}") + _text(2, HEIGHT - BOTTOM - 3, f"{low:+.2g}")
+    words += _text(2, HEIGHT - 3, ends[0]) + _text(WIDTH - 2, HEIGHT - 3, ends[1], anchor="end")
+    return _svg(WIDTH, HEIGHT, label, drawn + _axis() + words)
+
+
+def _band(allowed: Sequence[float | None], low: float, span: float, step: float) -> Markup:
+    """Return the area between both sides of the band; a window alone is as wide as one."""
+    paths = []
+    for run in _runs(allowed):
+        (first, at_left), (last, at_right) = run[0], run[-1]
+        corners = [
+            (first - 0.5, at_left),
+            *run,
+            (last + 0.5, at_right),
+            (last + 0.5, -at_right),
+            *((at, -half) for at, half in reversed(run)),
+            (first - 0.5, -at_left),
+        ]
+        paths.append(
+            "M" + "L".join(f"{at * step:.1f} {_y(half, low, span):.1f}" for at, half in corners) + "z"
+        )
+    return Markup('<path class="band" d="{}"/>').format("".join(paths))
+
+
+def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    """Return what is known, cut where something is not."""
+    known = [(index, value) for index, value in enumerate(values) if value is not None]
+    runs: list[list[tuple[int, float]]] = [[entry] for entry in known[:1]]
+    for before, entry in pairwise(known):
+        if entry[0] == before[0] + 1:
+            runs[-1].append(entry)
+        else:
+            runs.append([entry])
+    return runs
+
+
+def climb(
+    values: Sequence[float], bounds: Sequence[float], *, label: str, ends: tuple[str, str] = ("", "")
+) -> Markup:
+    """Draw values on their way to what they have to reach, of equally many points, oldest first."""
+    if not values:
+        return Markup("")
+    low, high = min(*values, *bounds), max(*values, *bounds)
+    span = (high - low) or 1.0
+    drawn = _path("trend", values, low, span) + _path("bound", bounds, low, span)
+    words = _text(2, 10, f"{high:.3g}") + _text(2, HEIGHT - BOTTOM - 3, f"{low:.3g}")
+    words += _text(2, HEIGHT - 3, ends[0]) + _text(WIDTH - 2, HEIGHT - 3, ends[1], anchor="end")
+    return _svg(WIDTH, HEIGHT, label, drawn + _axis() + words)
+
+
+def intervals(
+    points: Sequence[tuple[float, float, float] | None],
+    *,
+    label: str,
+    bound: float | None = None,
+    ends: tuple[str, str] = ("", ""),
+) -> Markup:
+    """Draw values with their intervals over time.
+
+    Args:
+        points: Value, low and high end, oldest first; None where nothing is known.
+        label: What the chart says, in words.
+        bound: A value to compare with, drawn as a line.
+        ends: What is written below the first and the last point.
+    """
+    held = [value for point in points if point is not None for value in point]
+    if not held:
+        return Markup("")
+    known = held if bound is None else [*held, bound]
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    step = WIDTH / max(1, len(points))
+    drawn = []
+    for index, point in enumerate(points):
+        if point is not None:
+            x, (value, *sides) = (index + 0.5) * step, point
+            bottom, top = (_y(side, low, span) for side in sides)
+            drawn += [
+                Markup('<path class="whisker" d="M{:.1f} {:.1f}V{:.1f}"/>').format(x, bottom, top),
+                Markup('<circle class="mark" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(
+                    x, _y(value, low, span)
+                ),
+            ]
     if bound is not None:
-        y = _y(bound, low, span)
-        paths += Markup('<line class="bound" x1="0" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(WIDTH, y, y)
-    ticks = Markup('<text x="2" y="10">{}</text><text x="2" y="{}">{}</text>').format(
-        f"{high:.{digits}g}", HEIGHT - 2, f"{low:.{digits}g}"
-    )
-    return _svg(WIDTH, HEIGHT, label, _axis() + paths + ticks)
-
-
-def _y(value: float, low: float, span: float) -> float:
-    return (HEIGHT - BOTTOM) * (1 - (value - low) / span)
-
-
-def _path(kind: str, values: Sequence[float | None], low: float, span: float) -> Markup:
-    step = WIDTH / max(1, len(values) - 1)
-    commands: list[str] = []
-    pen_up = True
-    for index, value in enumerate(values):
-        if value is None or not math.isfinite(value):
-            pen_up = True
-            continue
-        commands.append(f"{'M' if pen_up else 'L'}{index * step:.1f} {_y(value, low, span):.1f}")
-        pen_up = False
-    return Markup('<path class="{}" d="{}"/>').format(kind, "".join(commands))
+        drawn.append(Markup('<path class="bound" d="M0 {:.1f}h{}"/>').format(_y(bound, low, span), WIDTH))
+    words = _text(2, 10, f"{low + span:.3g}") + _text(2, HEIGHT - BOTTOM - 3, f"{low:.3g}")
+    words += _text(2, HEIGHT - 3, ends[0]) + _text(WIDTH - 2, HEIGHT - 3, ends[1], anchor="end")
+    return _svg(WIDTH, HEIGHT, label, _join(drawn) + _axis() + words)
 
 
 def share_bar(share: float, *, label: str) -> Markup:
@@ -104,9 +265,40 @@ def share_bar(share: float, *, label: str) -> Markup:
     ).format(label, filled)
 
 
+def _y(value: float, low: float, span: float) -> float:
+    return (HEIGHT - BOTTOM) * (1 - (value - low) / span)
+
+
+def _path(kind: str, values: Sequence[float | None], low: float, span: float) -> Markup:
+    step = WIDTH / max(1, len(values) - 1)
+    commands = "".join(
+        f"{'M' if place == 0 else 'L'}{index * step:.1f} {_y(value, low, span):.1f}"
+        for run in _runs(values)
+        for place, (index, value) in enumerate(run)
+    )
+    return Markup('<path class="{}" d="{}"/>').format(kind, commands)
+
+
+def _rectangle(kind: str, x: float, y: float, width: float, height: float) -> Markup:
+    return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+        kind, x, y, width, height
+    )
+
+
+def _text(x: float, y: float, words: str, *, anchor: str = "", kind: str = "") -> Markup:
+    extra = Markup(' text-anchor="{}"').format(anchor) if anchor else Markup("")
+    extra += Markup(' class="{}"').format(kind) if kind else Markup("")
+    return (
+        Markup('<text x="{:.1f}" y="{:.1f}"{}>{}</text>').format(x, y, extra, words) if words else Markup("")
+    )
+
+
 def _axis() -> Markup:
-    y = HEIGHT - BOTTOM
-    return Markup('<line class="axis" x1="0" x2="{}" y1="{}" y2="{}"/>').format(WIDTH, y, y)
+    return Markup('<path class="axis" d="M0 {}h{}"/>').format(HEIGHT - BOTTOM, WIDTH)
+
+
+def _join(parts: Iterable[Markup]) -> Markup:
+    return Markup("").join(parts)
 
 
 def _svg(width: float, height: float, label: str, content: Markup, *, stretch: bool = False) -> Markup:

@@ -1,15 +1,26 @@
 """Pages to look at: one function per page, each over one service function."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from muster_controller.service import admission, devices, drift, history, overview, rollouts, versions
+from muster_controller.service import (
+    admission,
+    cost,
+    devices,
+    drift,
+    drift_explain,
+    history,
+    labels,
+    overview,
+    rollouts,
+    versions,
+)
 from muster_controller.service.context import Context
 from muster_controller.service.devices import DeviceQuery
 from muster_controller.service.drift import DriftQuery
-from muster_controller.store.views.alarms import AlarmFilter
+from muster_controller.service.labels import LabelQuery
 from muster_controller.store.views.devices import State
 from muster_controller.store.views.history import AuditFilter, EventFilter
 from muster_controller.store.views.rollouts import RolloutFilter
@@ -18,6 +29,7 @@ from muster_controller.web.view import Renderer
 from muster_models.errors import MusterError
 
 Cursor = str | None
+ROUNDS = 60  # that an explanation shows
 
 
 class Pages:
@@ -39,8 +51,7 @@ class Pages:
             ("/rollouts", self.rollouts),
             ("/rollouts/new", self.new_rollout),
             ("/rollouts/{number}", self.rollout),
-            ("/alarms", self.alarms),
-            ("/alarms/{number}", self.alarm),
+            ("/alarms/{number}/explain", self.explain),
             ("/events", self.events),
             ("/audit", self.audit),
         ):
@@ -94,7 +105,14 @@ class Pages:
     def model(self, request: Request, model: str) -> HTMLResponse:
         """One model with its versions."""
         detail = versions.show_model(self._context, model)
-        return self._renderer.page(request, "model.html", section="/models", detail=detail)
+        return self._renderer.page(
+            request,
+            "model.html",
+            section="/models",
+            detail=detail,
+            cost=cost.show(self._context, model),
+            **self._seen(model, drift.ALL),
+        )
 
     def version(self, request: Request, digest: str) -> HTMLResponse:
         """One version: what was signed, what it was measured at, who ran it."""
@@ -105,11 +123,21 @@ class Pages:
         self, request: Request, model: str, subject: str = "all", feature: str | None = None
     ) -> HTMLResponse:
         """What a model sees, against its baseline."""
+        seen = self._seen(model, subject)
+        view = seen["view"]
+        # What an alarm is about, or else what moved most, is what one came to see.
+        wanted = feature or next((alarm.feature for alarm in seen["open"]), "")
+        worst = next(iter(view.ranked), None)
+        chosen = next((found for found in view.features if found.name == wanted), worst)
+        return self._renderer.page(request, "drift.html", section="/models", chosen=chosen, **seen)
+
+    def _seen(self, model: str, subject: str) -> dict[str, Any]:
+        """Return what is known of a model's drift, with and without labels, and the open alarms about it."""
         view = drift.show_drift(self._context, model, DriftQuery(subject=subject))
-        # What moved most is what one came to see.
-        worst = max(view.features, key=lambda found: found.psi, default=None)
-        chosen = next((found for found in view.features if found.name == feature), worst)
-        return self._renderer.page(request, "drift.html", section="/models", view=view, chosen=chosen)
+        truth = labels.show_labels(self._context, model, LabelQuery(subject=subject))
+        elsewhere = {alarm.id for alarm in view.alarms} - {*view.concerned}
+        opened = {alarm.id: alarm for alarm in (*view.alarms, *truth.alarms) if alarm.id not in elsewhere}
+        return {"view": view, "truth": truth, "open": list(opened.values())}
 
     def rollouts(self, request: Request, cursor: Cursor = None) -> HTMLResponse:
         """Every rollout, newest first."""
@@ -141,16 +169,10 @@ class Pages:
             devices=rollouts.list_rollout_devices(self._context, number),
         )
 
-    def alarms(self, request: Request, state: str | None = None, cursor: Cursor = None) -> HTMLResponse:
-        """Alarms, newest first."""
-        wanted = AlarmFilter(state=state)
-        page = history.list_alarms(self._context, wanted, cursor=cursor)
-        return self._renderer.page(request, "alarms.html", section="/alarms", page=page, wanted=wanted)
-
-    def alarm(self, request: Request, number: int) -> HTMLResponse:
-        """One alarm with its evidence."""
-        found = history.show_alarm(self._context, number)
-        return self._renderer.page(request, "alarm.html", section="/alarms", alarm=found)
+    def explain(self, request: Request, number: int) -> HTMLResponse:
+        """One alarm, computed again from the stored windows, which takes its time with many of them."""
+        found = drift_explain.explain(self._context, number, rounds=ROUNDS)
+        return self._renderer.page(request, "explain.html", section="/alarms", found=found)
 
     def events(self, request: Request, kind: str | None = None, cursor: Cursor = None) -> HTMLResponse:
         """Events of devices and of the controller, and what ingest refused."""

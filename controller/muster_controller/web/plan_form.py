@@ -24,6 +24,8 @@ class PlanForm:
     minimum_rounds: str = "6"
     budget: str = "0.01"
     probation: str = "60"
+    shadow: str = "0"
+    shadow_cpu: str = "10"
     reason: str = ""
 
     def request(self) -> RolloutRequest:
@@ -43,6 +45,10 @@ class PlanForm:
             "error_budget": _number("error budget", self.budget),
             "probation_seconds": _number("probation", self.probation),
         }
+        seconds = _number("shadow", self.shadow)
+        if seconds:
+            percent = _number("processor in shadow", self.shadow_cpu)
+            plan["shadow"] = {"seconds": seconds, "cpu_percent": percent}
         return RolloutRequest(self.version, plan=plan)
 
 
@@ -56,6 +62,8 @@ def read_form(
     minimum_rounds: Text = "",
     budget: Text = "",
     probation: Text = "",
+    shadow: Text = "0",
+    shadow_cpu: Text = "10",
     reason: Text = "",
 ) -> PlanForm:
     """Return what was typed, every field as text."""
@@ -68,6 +76,8 @@ def read_form(
         minimum_rounds=minimum_rounds,
         budget=budget,
         probation=probation,
+        shadow=shadow,
+        shadow_cpu=shadow_cpu,
         reason=reason,
     )
 

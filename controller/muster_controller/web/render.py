@@ -10,16 +10,17 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from muster_controller.web import charts
+from muster_controller.web import charts, cost_words, drift_words
 
 STATIC = Path(__file__).parent / "static"
 UNKNOWN = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 TONES = {
-    "good": "completed committed healthy resolved idle activated installed met",
+    "good": "calm completed committed healthy resolved idle activated installed met delivered done",
     "bad": "unhealthy failed rejected rolled-back rolling-back rollback-incomplete firing refused revoked"
-    " crashed missed",
-    "warn": "inconclusive paused hold pending silent withdrawn stopped aborted dropped waived",
+    " crashed missed given-up gone",
+    "warn": "moved-along inconclusive paused hold pending silent withdrawn stopped aborted dropped waived"
+    " acknowledged silenced waiting unknown",
 }
 TONE_OF = {word: name for name, words in TONES.items() for word in words.split()}
 
@@ -52,7 +53,12 @@ def make_environment(clock: Callable[[], float]) -> Environment:
         "tone": tone,
         "seconds": lambda value: f"{value:g} s" if value < MINUTE else f"{value / MINUTE:.3g} min",
     }
-    environment.globals |= {"charts": charts, "build": build_id()}
+    environment.globals |= {
+        "charts": charts,
+        "words": drift_words,
+        "cost_words": cost_words,
+        "build": build_id(),
+    }
     return environment
 
 

@@ -18,6 +18,8 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(old.id);
+    // What a person has opened stays open.
+    for (const one of old.querySelectorAll("details[id][open]")) next?.querySelector(`#${one.id}`)?.setAttribute("open", "");
     if (next && next.outerHTML !== old.outerHTML && !old.contains(document.activeElement)) {
       old.replaceWith(document.importNode(next, true));
     }
