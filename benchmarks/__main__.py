@@ -2,12 +2,15 @@
 
 ``scripts/bench [NAME ...] [-o table|json]``; NAME is a file of this folder without ``.py``. This module needs
 nothing but Python: the environment of the benchmarks is made when one is really run.
+
+``scripts/bench drift ...`` is handed over to ``drift``, which has options and a table of its own.
 """
 
 import argparse
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,10 @@ from machine import describe
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 PEERS = ROOT / "scripts/peers"
+DRIFT_PEERS = ROOT / "scripts/drift_peers"
+ABOUT = "Measure Muster against named peers. `scripts/bench drift --help`: drift detection on public data."
+# The public data sets are in its environment only.
+IN_DRIFT = frozenset({"drift_figures"})
 NAMES = sorted(
     path.stem for path in FOLDER.glob("*.py") if path.stem not in {"__main__", "figure", "machine"}
 )
@@ -44,6 +51,16 @@ def _output(what: str, *command: str | Path) -> str:
     if done.returncode != 0:
         raise SystemExit(f"{what} failed with exit status {done.returncode}")
     return done.stdout
+
+
+def hand_over(arguments: list[str]) -> int:
+    """Run the evaluation of drift detection with its own arguments; return its exit status."""
+    command = [_drift_python(), "-m", "drift", *arguments]
+    return subprocess.run(command, env=ENVIRONMENT, check=False).returncode
+
+
+def _drift_python() -> str:
+    return _output("installing the data sets", DRIFT_PEERS, "bench-drift").strip()
 
 
 def render(rows: list[dict[str, Any]], machine: dict[str, str], output: str) -> str:
@@ -76,7 +93,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run what was named, or everything."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Muster against named peers.")
+    if sys.argv[1:2] == ["drift"]:
+        raise SystemExit(hand_over(sys.argv[2:]))
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=ABOUT)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(NAMES)} (default: all)")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     arguments = parser.parse_args()

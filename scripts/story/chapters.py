@@ -194,18 +194,20 @@ class Story:
         self._wait(what, lambda: time.monotonic() >= until or None, seconds=max(0.0, seconds) + 5)
 
     def _tamper(self) -> None:
-        """Change one bit of a file in the repository before the stations fetch it."""
+        """Change one bit of a file in the repository, and of patches to it, before the stations fetch it."""
         published = self._publish("weather@1.1.0")
         model = next(entry for entry in published["manifest"]["files"] if entry["role"] == "model")
-        blob = self.fleet.controller / "blobs" / model["sha256"]
-        genuine = tamper(blob)
+        # A station may also make the file of its old one and a patch.
+        ways = [model["sha256"], *(delta["sha256"] for delta in model.get("deltas", ()))]
+        genuine = {blob: tamper(blob) for blob in (self.fleet.controller / "blobs" / way for way in ways)}
         rollout = self._start_rollout(
             "weather@1.1.0", "role = station", ("--stages", "100%", "--control", "0%", *QUICK)
         )
         self._refused("tampered file", None, "tampered")
-        blob.write_bytes(genuine)
         self.fleet.run("muster", "rollout", "abort", str(rollout), "--reason", "the mirror was tampered with")
         self._finish_rollout("weather@1.1.0", rollout, "aborted", "rolled-back")
+        for blob, content in genuine.items():  # not before every station has given up
+            blob.write_bytes(content)
 
     def _refused(self, attack: str, device: str | None, reason: str) -> None:
         def seen() -> dict[str, Any] | None:
@@ -261,7 +263,7 @@ class Story:
 
 
 # A quarter of the fleet first, a quarter as control; then everybody.
-QUICK = ("--soak", "4", "--minimum-windows", "4", "--before-windows", "4", "--probation", "2")
+QUICK = ("--soak", "4", "--minimum-rounds", "4", "--before-rounds", "4", "--probation", "2")
 CANARY = ("--stages", "25%,100%", "--control", "25%", *QUICK)
 SETTLE_WINDOWS = 10
 CALIBRATION_WINDOWS = 16  # twelve that are measured, and some on their way
