@@ -5,6 +5,7 @@ imported when it runs, because a slow machine takes a second for all of it.
 """
 
 import argparse
+import gc
 import logging
 import os
 import re
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from muster_agent.config import Folder, Settings, load_settings
+from muster_models import __version__
+from muster_models.engine import CPU_ALONE
 from muster_models.errors import InvalidInputError, MusterError, NotFoundError, PredictionError, Reason
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="muster-agent", description="Run signed models on this device and report what they see."
     )
+    parser.add_argument("--version", action="version", version=f"muster-agent {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
@@ -113,15 +117,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "path", metavar="PATH", type=Path, help="a model file, or a folder with what belongs to it"
     )
+    check.add_argument(
+        "--device", metavar="FOLDER", type=Path, help="on what this device's settings ask for; else the CPU"
+    )
     _add_output(check)
     return parser
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text[:40]!r}")
+    return int(text)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +182,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from muster_agent.runner import Zygote  # noqa: PLC0415 - see above
 
     notifier = take_notifier(os.environ)
-    # Forked before the rest of the agent is imported, so that no child carries that: 10 MB.
+    # Forked before the rest of the agent is imported, so that no child carries that: 10 MB. What there is by
+    # now stays; a collection that walked over it would give each process a copy of its own: 4 MB.
+    gc.freeze()
     zygote = Zygote.start()
     from muster_agent.app import Agent  # noqa: PLC0415 - see above
 
@@ -249,7 +257,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from muster_agent import check  # noqa: PLC0415 - see above
 
-    return check.main(arguments.path, arguments.output)
+    engine = CPU_ALONE if arguments.device is None else _opened(arguments.device)[1].engine
+    return check.main(arguments.path, arguments.output, engine=engine)
 
 
 def _opened(root: Path) -> tuple[Folder, Settings]:
@@ -259,10 +268,10 @@ def _opened(root: Path) -> tuple[Folder, Settings]:
 
 def _asked(folder: Folder, path: str, body: bytes) -> "Status | None":
     """Return what a running agent answers; None when none runs."""
-    from muster_agent.api import Client  # noqa: PLC0415 - see above
+    from muster_agent.api import Client, socket_of  # noqa: PLC0415 - see above
     from muster_agent.status import Status  # noqa: PLC0415 - see above
 
-    with Client(folder.socket, seconds=ANSWER_SECONDS) as client:
+    with Client(socket_of(folder.root), seconds=ANSWER_SECONDS) as client:
         try:
             return msgspec.json.decode(client.command(path, body), type=Status)
         except PredictionError as error:

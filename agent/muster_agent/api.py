@@ -13,10 +13,14 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from muster_agent.prediction_ids import Answer
 from muster_agent.runner.channel import set_timeout
 from muster_agent.serving import localsocket, oip
 from muster_agent.serving.httpwire import Connection, HttpError, Message
+from muster_agent.serving.localsocket import is_answered
+from muster_agent.spare import find_spare
 from muster_models.errors import PredictionError, Reason
+from muster_models.manifest import Quantisation
 
 Array = NDArray[np.generic]
 SOCKET = "agent.sock"
@@ -24,11 +28,16 @@ _OK = "200"
 
 
 class TensorDescription(msgspec.Struct, frozen=True):
-    """A tensor of a model; -1 stands where any length is accepted."""
+    """A tensor of a model; -1 stands where any length is accepted.
+
+    Attributes:
+        quantisation: What its integers stand for; None where they stand for themselves.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    quantisation: Quantisation | None = None
 
 
 class ModelDescription(msgspec.Struct, frozen=True):
@@ -44,6 +53,12 @@ class ModelDescription(msgspec.Struct, frozen=True):
     outputs: tuple[TensorDescription, ...]
 
 
+def socket_of(root: Path) -> Path:
+    """Return where the agent of a folder listens: there, or elsewhere where its disk is read-only."""
+    spare = find_spare(root)
+    return spare / SOCKET if spare is not None and is_answered(spare / SOCKET) else root / SOCKET
+
+
 class Client:
     """Predictions from a running agent. It may be used from any thread; connections are kept and shared.
 
@@ -54,7 +69,7 @@ class Client:
 
     def __init__(self, path: Path | str, *, seconds: float = 30.0) -> None:
         place = Path(path)
-        self._path = place / SOCKET if place.is_dir() else place
+        self._path = socket_of(place) if place.is_dir() else place
         self._seconds = seconds
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
@@ -66,17 +81,41 @@ class Client:
 
         Args:
             model: The name of a model, such as ``digits``.
-            inputs: An array for each input; its type must be the declared one.
+            inputs: An array for each input, of the declared type; for a quantised one also real numbers.
             version: Refuse to be answered by another one; None takes the one that runs.
 
         Raises:
             PredictionError: No agent answers, it does not run the model, or the model failed; the reason
                 says which.
         """
+        return self._predict(model, inputs, version)
+
+    def predict_real(
+        self, model: str, inputs: Mapping[str, ArrayLike], *, version: str | None = None
+    ) -> dict[str, Array]:
+        """Return every output, as the real numbers that the integers of a quantised one stand for.
+
+        Raises:
+            PredictionError: As ``predict``.
+        """
+        return self._predict(model, inputs, version, real_output=True)
+
+    def answer(self, model: str, inputs: Mapping[str, ArrayLike], *, version: str | None = None) -> Answer:
+        """Return every output as ``predict`` does, and an id for each row, by which its truth may follow.
+
+        Raises:
+            PredictionError: As ``predict``.
+        """
+        outputs = self._predict(model, inputs, version, prediction_ids=True)
+        return Answer(outputs, tuple(outputs.pop(oip.PREDICTION_IDS).tolist()))
+
+    def _predict(
+        self, model: str, inputs: Mapping[str, ArrayLike], version: str | None, **parameters: bool
+    ) -> dict[str, Array]:
         arrays = {name: np.asarray(array) for name, array in inputs.items()}
         path = f"{model}/versions/{version}" if version is not None else model
         try:
-            body, length = oip.binary_request(arrays)
+            body, length = oip.binary_request(arrays, **parameters)
             answer = self._ask(
                 f"POST /v2/models/{path}/infer HTTP/1.1",
                 {"Host": "muster", oip.HEADER_LENGTH: str(length)},

@@ -5,8 +5,10 @@ errands need the network; the server and the recorders have their own. They spea
 """
 
 import contextlib
+import functools
 import logging
 import random
+import secrets
 import ssl
 import threading
 import time
@@ -28,14 +30,20 @@ from muster_agent.health import measure
 from muster_agent.identity import certificate_life, tls_context
 from muster_agent.link import Link, Pace
 from muster_agent.loop import Loop, Outlets
-from muster_agent.machine import this_machine
-from muster_agent.measure.outbox import Outbox, WindowPart
+from muster_agent.machine import this_machine, told_runtimes
+from muster_agent.measure.outbox import Outbox, Place, WindowPart
+from muster_agent.measure.outbox_place import begin_somewhere, settle
 from muster_agent.measure.recordings import Recordings
 from muster_agent.notices import Notice, Notices
 from muster_agent.notify import Notifier
 from muster_agent.ownership import own
+from muster_agent.prediction_ids import Answer, IdMaker, predict_with_ids
 from muster_agent.runner import Isolation, Runner, Serving, Zygote
+from muster_agent.runner.real_numbers import predict_real
+from muster_agent.serving.inference_api import being_loaded
 from muster_agent.serving.server import Server
+from muster_agent.spare import is_writable, make_spare, place_of
+from muster_agent.starting import Starting
 from muster_agent.status import Status, answering_of
 from muster_agent.store import Store
 from muster_agent.update.course import Course
@@ -43,9 +51,9 @@ from muster_agent.update.download import Downloader
 from muster_agent.update.executor import Executor
 from muster_agent.update.installer import Installer, Parts
 from muster_agent.update.lanes import Lanes
-from muster_agent.update.steps import WorkerFailed
+from muster_agent.update.steps import AnyEvent, ShadowFailed, WorkerFailed
 from muster_agent.update.verifier import Verifier
-from muster_models.errors import NotFoundError, Reason, StorageError
+from muster_models.errors import NotFoundError, PredictionError, Reason, StorageError
 from muster_models.trust.client import TrustClient
 from muster_models.trust.fetcher import Fetcher
 from muster_models.wire import Health, Hello, ModelReport
@@ -146,7 +154,20 @@ class Agent:
         Raises:
             PredictionError: No version of it runs, the inputs do not fit, or the model failed.
         """
-        return self._runner.predict(model, {name: np.asarray(array) for name, array in inputs.items()})
+        try:
+            return self._runner.predict(model, {name: np.asarray(array) for name, array in inputs.items()})
+        except PredictionError as error:
+            if model in self._loading() and model not in self._runner.serving():
+                raise being_loaded(model) from error
+            raise
+
+    def predict_real(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Return every output as real numbers; see ``Client.predict_real``."""
+        return predict_real(self, model, inputs)
+
+    def answer(self, model: str, inputs: Mapping[str, ArrayLike]) -> Answer:
+        """Return every output with an id for each row; see ``Model.answer``."""
+        return predict_with_ids(self, model, inputs, self._ids)
 
     def serving(self) -> dict[str, Serving]:
         """Return what answers now, by model."""
@@ -164,6 +185,10 @@ class Agent:
         except TimeoutError as error:
             raise StorageError(f"the agent did not answer within {ORDER_SECONDS:.0f} s") from error
         if not done:
+            held = sorted(self._course.state.models)
+            if model not in held:
+                here = f"here are {', '.join(held)}" if held else "none is here"
+                raise NotFoundError(f"there is no model {model[:64]!r}; {here}", Reason.NOT_LISTED)
             raise NotFoundError(f"{model[:64]!r} has no version before the present one", Reason.NOT_LISTED)
 
     def status(self) -> Status:
@@ -179,6 +204,8 @@ class Agent:
             answering=answering_of(self._runner.serving()),
             outbox=self._outbox.status(),
             certificate_ends=certificate_life(self.folder)[1].isoformat(),
+            read_only=self._outbox.place is Place.MEMORY or not is_writable(self.folder.root),
+            offline=self._link.trouble,
         )
 
     # Building, in the order in which the parts need each other
@@ -205,24 +232,36 @@ class Agent:
             on_failure=self._worker_failed,
             on_restart=self._worker_restarted,
             on_call=self._recordings.observe,
+            on_compared=self._recordings.compared,
+            on_shadow_failure=self._shadow_failed,
             isolation=self.isolation,
+            engine=self.settings.engine,
         )
         self._defer(self._runner.close)
         self._build_updating(store, chance)
-        port = self.settings.serve_port or None
-        control = controls(self.status, self.roll_back)
-        self._defer(Server(self._runner, self.folder.socket, port=port, control=control).close)
+        self._ids = IdMaker(self.settings.device, clock=time.time, first=secrets.randbits(32))
+        server = Server(
+            self._runner,
+            place_of(self.folder.socket),
+            port=self.settings.serve_port or None,
+            control=controls(self.status, self.roll_back),
+            loading=self._loading,
+            ids=self._ids,
+        )
+        self._defer(server.close)
 
     def _build_reporting(self) -> None:
         settings = self.settings
-        self._recordings = Recordings(clock=time.time, emit=self._emit)
-        self._outbox = Outbox(
+        self._recordings = Recordings(clock=time.time, emit=self._emit, journal=lambda: self._outbox)
+        begin = functools.partial(
+            Outbox,
             self.folder.outbox,
             device=settings.device,
             max_bytes=settings.outbox_bytes,
             max_age=settings.outbox_days * DAY_SECONDS,
             merge=self._recordings.merge,
         )
+        self._outbox = begin_somewhere(begin)
         self._defer(self._outbox.close)
         self._notices = Notices(self._outbox, wake=self._wake_link, clock=time.monotonic)
 
@@ -258,20 +297,28 @@ class Agent:
         parts = Parts(
             verifier=verifier,
             store=store,
-            downloader=Downloader(settings.repository, fetcher, store, chance=chance),
+            downloader=Downloader(
+                settings.repository,
+                fetcher,
+                store,
+                chance=chance,
+                memory_bytes=self._machine.memory_bytes,
+                on_failed_patch=self._notices.tell_failed_patch,
+            ),
             runner=self._runner,
             recordings=self._recordings,
             machine=self._machine,
             scratch=self.folder.run,
             clock=time.monotonic,
             chance=chance,
+            spare=lambda: make_spare(self.folder.root) / self.folder.run.name,
         )
         lanes = Lanes()
         executor = Executor(
             Installer(parts),
             lanes=lanes,
             notices=self._notices,
-            post=self._loop.post,
+            post=self._happened,
             report=self._loop.report_soon,
             collect=lambda: _collect(store),
         )
@@ -282,6 +329,9 @@ class Agent:
             chance=chance,
             spread_seconds=settings.spread_seconds,
         )
+        self._starting = Starting(self._course.state.models.values())
+        if store.mishap:
+            self._notices.tell(Notice("dropped", reason=Reason.STORAGE_FAILED, detail=store.mishap))
         self._errands = Errands(
             verifier,
             self._notices,
@@ -312,7 +362,7 @@ class Agent:
             device=self.settings.device,
             desired=self._course.state.sequence,
             agent=self._machine.agent,
-            runtimes=dict(self._machine.runtimes),
+            runtimes=told_runtimes(self._machine.runtimes, self._runner.lacking()),
             hardware=self._machine.hardware,
             memory_bytes=self._machine.memory_bytes,
             disk_free_bytes=self._disk.free_bytes(),
@@ -329,10 +379,19 @@ class Agent:
         )
 
     def _between(self) -> None:
+        if settle(self._outbox):
+            self._link.begin_again()
         self._notices.retry()
         self._notifier.alive()  # here, because nothing but the loop that decides comes here
 
-    # These two name parts that are built later than those that call them.
+    # These name parts that are built later than those that call them.
+
+    def _happened(self, model: str, event: AnyEvent) -> None:
+        self._starting.take(self._course.state.models.get(model), event)
+        self._loop.post(model, event)
+
+    def _loading(self) -> frozenset[str]:
+        return self._starting.among(self._course.state.models)
 
     def _wake_link(self) -> None:
         self._link.wake()
@@ -363,6 +422,10 @@ class Agent:
         self._loop.post(
             model, WorkerFailed(digest=digest, reason=reason, detail=detail, now=now, jitter=jitter)
         )
+
+    def _shadow_failed(self, model: str, digest: str, reason: Reason, detail: str) -> None:
+        now = time.monotonic()
+        self._loop.post(model, ShadowFailed(digest=digest, reason=reason, detail=detail, now=now))
 
     def _worker_restarted(self, model: str, digest: str, reason: Reason, detail: str) -> None:
         self._notices.tell_rarely(Notice("crashed", model, digest, reason, f"{detail}; it was started again"))

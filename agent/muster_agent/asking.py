@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from muster_models.errors import Reason, TransferError
+from muster_models.network_words import in_words
 
 T = TypeVar("T")
 ANSWER_BYTES = 256 * 1024
@@ -78,4 +79,4 @@ def _as_transfer_error(url: str) -> Iterator[None]:
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise TransferError(f"{url}: {str(error) or type(error).__name__}") from error
+        raise TransferError(f"{url}: {in_words(error)}") from error

@@ -15,8 +15,10 @@ from typing import Literal
 
 import msgspec
 
+from muster_agent.runner import engines
 from muster_agent.runner.job import Job, Verdict, refused
 from muster_agent.runner.zygote import Zygote
+from muster_models.engine import CPU_ALONE, EngineOptions
 from muster_models.errors import ModelFileError, Reason
 from muster_models.manifest import Budget, RuntimeKind
 
@@ -35,18 +37,20 @@ _READERS: dict[RuntimeKind, str] = {"onnx": "onnx", "tflite": "tflite"}
 _log = logging.getLogger(__name__)
 
 
-def main(path: Path, output: Literal["table", "json"] = "table") -> int:
+def main(path: Path, output: Literal["table", "json"] = "table", *, engine: EngineOptions = CPU_ALONE) -> int:
     """Check a model file or a folder with one, say what was found, and return the exit status."""
     zygote = Zygote.start()
     try:
-        verdict = check(path, zygote)
+        verdict = check(path, zygote, engine=engine)
     finally:
         zygote.close()
     sys.stdout.write(render(path, verdict, output) + "\n")
     return ACCEPTED if verdict.accepted else REFUSED
 
 
-def check(path: Path, zygote: Zygote, *, budget: Budget = BUDGET) -> Verdict:
+def check(
+    path: Path, zygote: Zygote, *, budget: Budget = BUDGET, engine: EngineOptions = CPU_ALONE
+) -> Verdict:
     """Return whether a model can be run here.
 
     Args:
@@ -54,13 +58,15 @@ def check(path: Path, zygote: Zygote, *, budget: Budget = BUDGET) -> Verdict:
             examples with the answers that are expected.
         zygote: Where the child comes from.
         budget: What the model may use.
+        engine: What it is to run on beside the CPU.
     """
     try:
         model = _find_model(path)
         kind = _SUFFIXES[model.suffix]
         with tempfile.TemporaryDirectory(prefix="muster-check-") as place:
             names = _copy(path if path.is_dir() else model, Path(place))
-            return zygote.preflight(
+            return engines.preflight(
+                zygote,
                 Job(
                     kind=kind,
                     folder=place,
@@ -71,7 +77,8 @@ def check(path: Path, zygote: Zygote, *, budget: Budget = BUDGET) -> Verdict:
                     budget=budget,
                     call_seconds=budget.load_seconds,
                     inspect=names if is_inspectable(model, kind) else None,
-                )
+                    engine=engine,
+                ),
             )
     except ModelFileError as error:
         return refused(error.reason, str(error))
@@ -88,10 +95,16 @@ def render(path: Path, verdict: Verdict, output: Literal["table", "json"]) -> st
     assert verdict.latency_ms is not None
     measured = (
         f"  median call {verdict.latency_ms:.3g} ms, {verdict.peak_bytes / 2**20:.1f} MiB,"
-        f" {verdict.seconds:.2f} s in all, confined by {verdict.level}"
+        f" {verdict.seconds:.2f} s in all, confined by {verdict.level}, on {verdict.engine}"
     )
-    warnings = (f"  warning: {warning}" for warning in verdict.warnings)
-    return "\n".join((f"accepted  {path}", measured, *warnings))
+    compared = (
+        f"  answers of {verdict.examples} example{'s' if verdict.examples > 1 else ''} are as expected"
+        if verdict.examples
+        else "  no example was there: that it runs is known, and not what it answers"
+    )
+    doubts = (*verdict.warnings, *([f"on {verdict.engine}: {verdict.lacking}"] if verdict.lacking else []))
+    warnings = (f"  warning: {doubt}" for doubt in doubts)
+    return "\n".join((f"accepted  {path}", compared, measured, *warnings))
 
 
 def _find_model(path: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from muster_models import toml_file
+from muster_models.engine import CPU_ALONE, EngineOptions
 from muster_models.wire import DeviceId
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -42,6 +43,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         serve_port: A loopback TCP port for applications that cannot use the Unix socket; 0 for none.
         outbox_bytes: What waits for the controller may take this much of the disk.
         outbox_days: What waits for longer is dropped, oldest windows first.
+        engine: What models run on beside the CPU, which answers wherever that cannot be had.
     """
 
     device: DeviceId
@@ -56,6 +58,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     serve_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     outbox_bytes: Annotated[int, Meta(ge=65_536)] = 64 * 1024 * 1024
     outbox_days: Positive = 30.0
+    engine: EngineOptions = CPU_ALONE
 
 
 class Folder:

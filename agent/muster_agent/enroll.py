@@ -27,8 +27,9 @@ from muster_agent.identity import (
     tls_context,
     write_durably,
 )
-from muster_models import toml_file
+from muster_models import durable, toml_file
 from muster_models.errors import InvalidInputError, Reason, StorageError, TransferError, TrustError
+from muster_models.network_words import in_words
 from muster_models.topics import DEVICE_PATTERN, check_device
 
 _TOKEN = re.compile(
@@ -92,8 +93,8 @@ def parse_token(text: str) -> Token:
         # It may be a damaged secret, so it is not repeated.
         raise InvalidInputError(
             Reason.BAD_MESSAGE,
-            "expected a token of the form mst1.<device>.<secret>.<fingerprint>, as 'muster device token' "
-            f"prints it, got {len(text)} characters of another form",
+            "expected a token of the form mst1.<device>.<secret>.<fingerprint>, or msb1 for several devices, "
+            f"as 'muster device token' prints it, got {len(text)} characters of another form",
         )
     return Token(found[0], found["device"] or found["prefix"], found["ca"], is_bulk=found["device"] is None)
 
@@ -156,9 +157,9 @@ def prepare(folder: Folder) -> EllipticCurvePrivateKey:
         StorageError: The folder cannot be written.
     """
     try:
-        folder.identity.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.make_folder(folder.identity, mode=0o700)
     except OSError as error:
-        raise StorageError(f"{folder.identity}: {error}") from error
+        raise StorageError(f"{folder.identity}: {error.strerror}") from error
     return ready_key(folder.identity / "device.key")
 
 
@@ -224,7 +225,8 @@ def find_authority(url: str, ca: str, ca_file: Path | None = None) -> str:
         document = fetch_unproven(f"{url}/ca.pem") if ca_file is None else ca_file.read_bytes()
         certificate = x509.load_pem_x509_certificate(document)
     except (OSError, ValueError) as error:
-        raise TransferError(f"the controller's CA certificate: {error}") from error
+        said = in_words(error) if isinstance(error, OSError) else str(error)
+        raise TransferError(f"the controller's CA certificate: {said}") from error
     found = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
     if found != ca:
         raise TrustError(

@@ -127,7 +127,7 @@ class Errands:
 
     def _refresh(self) -> None:
         try:
-            self._verifier.refresh()
+            self._verifier.check()
         except TrustError as error:
             log.warning("refused what the repository holds: %s", error)
             self._notices.tell_rarely(Notice("refused", reason=error.reason, detail=str(error)))

@@ -21,6 +21,7 @@ from muster_models import durable
 from muster_models.errors import Reason, StorageError, TrustError
 
 RENEW_AT = 2 / 3  # of a certificate's life
+NAMES = ("ca.pem", "device.pem", "device.key")
 
 
 def tls_context(folder: Folder) -> ssl.SSLContext:
@@ -34,7 +35,9 @@ def tls_context(folder: Folder) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=folder.identity / "ca.pem")
         context.load_cert_chain(folder.identity / "device.pem", folder.identity / "device.key")
     except OSError as error:
-        raise StorageError(f"{folder.identity}: no usable identity: {error}") from error
+        missing = [name for name in NAMES if not (folder.identity / name).exists()]
+        said = f"{' and '.join(missing)} missing" if missing else str(error)
+        raise StorageError(f"{folder.identity}: no usable identity: {said}") from error
     return context
 
 
@@ -146,5 +149,7 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def _as_storage_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise StorageError(f"{path}: {error}") from error

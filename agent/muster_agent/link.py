@@ -17,7 +17,7 @@ from muster_agent.config import Broker
 from muster_agent.measure.outbox import Outbox
 from muster_agent.session import Answered, Arrived, Session
 from muster_models import topics, wire
-from muster_models.errors import MusterError, TransferError
+from muster_models.errors import MusterError, StorageError, TransferError
 from muster_models.mqtt import GreetingRefusedError, Level
 
 log = logging.getLogger(__name__)
@@ -106,10 +106,13 @@ class Link:
         self._failures = 0
         self._flight = _Flight(pace.resend, pace.refused)
         self._next_hello = 0.0
+        self._is_anew = False
+        self._is_refused = False
         self._session: Session | None = None
         self._stop = threading.Event()
         self._online = threading.Event()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self._trouble = ""
         self.refused = 0  # messages from the broker that were not understood
 
     def start(self) -> None:
@@ -134,10 +137,20 @@ class Link:
         self._next_hello = 0.0
         self.wake()
 
+    def begin_again(self) -> None:
+        """Say that the outbox numbers its messages anew; for any thread."""
+        self._is_anew = True
+        self.greet()
+
     @property
     def is_online(self) -> bool:
         """Whether a session stands."""
         return self._online.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no session, as of the last attempt; empty while one stands, and before the first."""
+        return "" if self.is_online else self._trouble
 
     def wait_online(self, seconds: float) -> bool:
         """Wait until a session stands; tell whether it does."""
@@ -161,6 +174,7 @@ class Link:
         bound = min(self._pace.last_retry, self._pace.first_retry * 2.0**self._failures)
         self._failures = min(self._failures + 1, 32)
         delay = self._chance.uniform(0, bound)
+        self._trouble = str(error)
         log.warning("offline: %s; next attempt in %.1f s", error, delay)
         self._stop.wait(delay)
 
@@ -192,6 +206,9 @@ class Link:
 
     def _step(self, session: Session) -> None:
         now = time.monotonic()
+        if self._is_anew:
+            self._is_anew = False
+            self._flight = _Flight(self._pace.resend, self._pace.refused)
         if now >= self._next_hello:
             self._next_hello = now + self._pace.hello * self._chance.uniform(0.5, 1.5)
             self._flight.greeting = session.publish(
@@ -212,11 +229,23 @@ class Link:
         room = self._pace.in_flight - len(flight.unanswered)
         if room <= 0:
             return
-        for sequence, kind, payload in self._outbox.batch(flight.upto, room):
+        for sequence, kind, payload in self._batch(flight.upto, room):
             flight.unanswered.add(session.publish(topics.up(self._device, kind), payload))
             flight.upto = sequence
             if flight.oldest is None:
                 flight.oldest, flight.resend_at = sequence, now + flight.patience
+
+    def _batch(self, after: int, limit: int) -> list[tuple[int, topics.Up, bytes]]:
+        try:
+            batch = self._outbox.batch(after, limit)
+        except StorageError as error:
+            # Nothing goes up without a number that is safe; but what comes down must still be heard.
+            if not self._is_refused:
+                log.warning("nothing can be sent: %s", error)
+            self._is_refused = True
+            return []
+        self._is_refused = False
+        return batch
 
     def _send_again(self) -> None:
         flight = self._flight

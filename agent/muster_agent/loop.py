@@ -1,5 +1,6 @@
 """The one loop in which a device decides: it takes what happened, in turn, and lets time pass in between."""
 
+import logging
 import queue
 import random
 import threading
@@ -12,6 +13,8 @@ from muster_agent.update.course import Course
 from muster_agent.update.steps import AnyEvent, RollBackOrdered
 from muster_models.errors import StorageError
 from muster_models.wire import Desired, ModelReport, Reporting
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,17 @@ class Loop:
         self._outlets.between()
 
     def _accept(self, course: Course, desired: Desired) -> None:
-        self._unsaved = None
+        if self._unsaved is not None and desired.sequence < self._unsaved.sequence:
+            return  # a newer one waits for the disk
+        waited, self._unsaved, before = self._unsaved, None, course.state.sequence
         try:
             course.accept(desired)
-        except StorageError:
+        except StorageError as error:
+            if waited != desired:
+                log.warning("desired state %d has to wait: %s", desired.sequence, error)
             self._unsaved = desired  # the next tick tries again
             return
+        if course.state.sequence != before:
+            names = (f"{wanted.model}@{wanted.version}" for wanted in desired.models)
+            log.info("desired state %d is followed: %s", desired.sequence, ", ".join(names) or "no model")
         self._outlets.configure(course.state.reporting)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from muster_models import __version__
 from muster_models.errors import FitError, Reason
-from muster_models.manifest import Manifest
+from muster_models.manifest import Manifest, RuntimeKind
 from muster_models.runtime.load import installed
+
+MAX_RUNTIME = 200  # characters of what the controller is told of one engine
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Machine:
     """
 
     agent: str
-    runtimes: Mapping[str, str]
+    runtimes: Mapping[RuntimeKind, str]
     hardware: str
     memory_bytes: int
     time_zone: str
@@ -40,6 +42,14 @@ def this_machine() -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         time_zone=_time_zone(),
     )
+
+
+def told_runtimes(runtimes: Mapping[RuntimeKind, str], lacking: Mapping[RuntimeKind, str]) -> dict[str, str]:
+    """Return engines as the controller is told of them, and why one runs on less than the device asks for."""
+    return {
+        kind: f"{name}; CPU: {lacking[kind]}"[:MAX_RUNTIME] if kind in lacking else name
+        for kind, name in runtimes.items()
+    }
 
 
 def check_fit(manifest: Manifest, machine: Machine) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from muster_agent.api import Client
+from muster_agent.prediction_ids import Answer
 
 Array = NDArray[np.generic]
 FOLDER = "/var/lib/muster"
@@ -29,6 +30,22 @@ class Answering(Protocol):
 
     def predict(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return every output by name.
+
+        Raises:
+            PredictionError: The model failed to answer.
+        """
+        ...
+
+    def predict_real(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Return every output by name, as real numbers.
+
+        Raises:
+            PredictionError: The model failed to answer.
+        """
+        ...
+
+    def answer(self, model: str, inputs: Mapping[str, ArrayLike]) -> Answer:
+        """Return every output by name, and an id for each row.
 
         Raises:
             PredictionError: The model failed to answer.
@@ -59,13 +76,35 @@ class Model:
 
         Args:
             inputs: An array for each input, for names that are no words of Python.
-            named: The same, by keyword. The type of each array must be the declared one.
+            named: The same, by keyword. The type of each array must be the declared one; a quantised input
+                also takes real numbers.
 
         Raises:
             PredictionError: No agent answers, it does not run the model, or the model failed; the reason
                 says which.
         """
         return self._answering.predict(self.name, {**(inputs or {}), **named})
+
+    def predict_real(
+        self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike
+    ) -> dict[str, Array]:
+        """Return every output, as the real numbers that the integers of a quantised one stand for.
+
+        Raises:
+            PredictionError: As ``predict``.
+        """
+        return self._answering.predict_real(self.name, {**(inputs or {}), **named})
+
+    def answer(self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Answer:
+        """Return every output as ``predict`` does, and an id for each row.
+
+        An id says all about the prediction that it names; nobody keeps it. Carry it to wherever the truth
+        comes from, and push both with ``muster labels push``, also weeks later.
+
+        Raises:
+            PredictionError: As ``predict``.
+        """
+        return self._answering.answer(self.name, {**(inputs or {}), **named})
 
     async def apredict(
         self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike

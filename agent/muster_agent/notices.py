@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 
 from muster_agent.measure.outbox import Outbox
 from muster_agent.update.steps import EventKind
-from muster_models.errors import Reason, StorageError
+from muster_models.errors import MusterError, Reason, StorageError
+from muster_models.trust.verified import VerifiedManifest
 
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0
+_EXPECTED = frozenset({"installed", "activated", "committed"})  # kinds that are no warning
 BACKLOG = 100  # events that a full disk keeps waiting in memory
 DETAIL_LENGTH = 600
 
@@ -53,7 +55,8 @@ class Notices:
         self._is_waiting = False
 
     def tell(self, notice: Notice) -> None:
-        """Send an event; one that the disk refuses is kept in memory until ``retry``."""
+        """Send an event, and log it; one that the disk refuses is kept in memory until ``retry``."""
+        _log_event(notice)
         with self._lock:
             self._backlog.append(replace(notice, detail=notice.detail[:DETAIL_LENGTH]))
         self.retry()
@@ -69,6 +72,11 @@ class Notices:
             self._quiet[key] = (now, 0)
         before = f" ({more} more since the last one)" if more else ""
         self.tell(replace(notice, detail=notice.detail[: DETAIL_LENGTH - len(before)] + before))
+
+    def tell_failed_patch(self, verified: VerifiedManifest, error: MusterError) -> None:
+        """Send that a file is fetched whole because its patch failed, as seldom as ``tell_rarely``."""
+        detail = f"a patch failed, the file is fetched whole: {error}"
+        self.tell_rarely(Notice("refused", verified.manifest.model, verified.digest, error.reason, detail))
 
     def lose(self, model: str, manifest: str, *, calls: int, reason: Reason) -> None:
         """Count a window that the disk refused; how much was lost is told once that is possible."""
@@ -108,3 +116,13 @@ class Notices:
             reason=notice.reason,
             detail=notice.detail,
         )
+
+
+def _log_event(notice: Notice) -> None:
+    """Say on the device what the controller is told: a log is what people read who stand before it."""
+    level = logging.INFO if notice.kind in _EXPECTED else logging.WARNING
+    what = " ".join(
+        word for word in (notice.model, f"version {notice.manifest[:12]}" * bool(notice.manifest)) if word
+    )
+    why = ": ".join(word for word in (notice.reason and str(notice.reason), notice.detail) if word)
+    log.log(level, "%s%s%s", notice.kind, f" {what}" if what else "", f": {why}" if why else "")

@@ -6,6 +6,7 @@ left out and the level that was reached is returned, so that it can be reported.
 
 import contextlib
 import ctypes
+import functools
 import os
 import resource
 from collections.abc import Sequence
@@ -18,11 +19,12 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _RULE_PATH_BENEATH = 1
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 1, 1 << 2, 1 << 3
+_CONTROL_DEVICE = 1 << 15  # ioctl, a right of its own since version 5
 # How many file rights the kernel knows, by Landlock version: 13 at first, then refer, truncate and ioctl.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _FILE_RIGHTS_NEWEST = 16
-_TCP_SINCE, _SCOPES_SINCE = 4, 6
+_TCP_SINCE, _IOCTL_SINCE, _SCOPES_SINCE = 4, 5, 6
 _TCP_BIND_AND_CONNECT = 0b11
 _ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
@@ -59,14 +61,15 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("beneath", ctypes.c_int32))
 
 
-def confine(limits: Limits, *, readable: Sequence[Path]) -> Level:
-    """Confine this process for good: it may read ``readable`` and write no file anywhere.
+def confine(limits: Limits, *, readable: Sequence[Path], writable: Sequence[Path] = ()) -> Level:
+    """Confine this process for good: it may read ``readable`` and write no file but ``writable`` anywhere.
 
     Files and sockets that are open already stay usable.
 
     Args:
         limits: Enforced at every level.
         readable: Files, and folders with all that is below them; what does not exist is left out.
+        writable: The same, for devices that are opened for writing and controlled.
 
     Returns:
         The level that this machine allows.
@@ -75,7 +78,7 @@ def confine(limits: Limits, *, readable: Sequence[Path]) -> Level:
     libc = _libc()
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Level.RLIMITS
-    return Level.LANDLOCK if _landlock(libc, readable) else Level.NO_NEW_PRIVS
+    return Level.LANDLOCK if _landlock(libc, readable, writable) else Level.NO_NEW_PRIVS
 
 
 def level() -> Level:
@@ -115,6 +118,7 @@ def _limit(limits: Limits) -> None:
         resource.setrlimit(which, (bound, bound))
 
 
+@functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -123,7 +127,7 @@ def _landlock_version(libc: ctypes.CDLL) -> int:
     return int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION))
 
 
-def _landlock(libc: ctypes.CDLL, readable: Sequence[Path]) -> bool:
+def _landlock(libc: ctypes.CDLL, readable: Sequence[Path], writable: Sequence[Path]) -> bool:
     version = _landlock_version(libc)
     if version < 1:
         return False
@@ -137,16 +141,19 @@ def _landlock(libc: ctypes.CDLL, readable: Sequence[Path]) -> bool:
     if ruleset < 0:
         return False
     try:
-        allowed = all(_allow_reading(libc, ruleset, path) for path in readable if path.exists())
+        control = _CONTROL_DEVICE if version >= _IOCTL_SINCE else 0
+        rights = [(path, _READ_FILE) for path in readable]
+        rights += [(path, _READ_FILE | _WRITE_FILE | control) for path in writable]
+        allowed = all(_allow(libc, ruleset, path, of_file) for path, of_file in rights if path.exists())
         return allowed and libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
     finally:
         os.close(ruleset)
 
 
-def _allow_reading(libc: ctypes.CDLL, ruleset: int, path: Path) -> bool:
+def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, of_file: int) -> bool:
     handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        rule = _PathBeneath(_READ_FILE | (_READ_FOLDER if path.is_dir() else 0), handle)
+        rule = _PathBeneath(of_file | (_READ_FOLDER if path.is_dir() else 0), handle)
         return bool(libc.syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0) == 0)
     finally:
         os.close(handle)

@@ -1,9 +1,10 @@
 """What must survive a power cut: the files of the installed versions, by content, and one state file.
 
     state, state.old        the state as JSON below its checksum, and the one before
+    state.aside             one that could not be read, kept for whoever looks into it
     manifests/<digest>      manifests, exactly as they were signed
     blobs/<sha256>          files of all versions; equal files are held once
-    blobs/<sha256>.part     a download that has not ended
+    blobs/<sha256>.part     a download that has not ended, or a patch while it is needed
 
 Everything gets its final name by: write, sync the file, rename, sync the folder. A name that is there is
 therefore whole. What a process finds after it was killed may be in memory only, so ``load`` and
@@ -14,15 +15,12 @@ only a ``VerifiedManifest`` comes in here.
 import hashlib
 import logging
 import shutil
-import threading
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
+from muster_agent.arrival import PART, BlobWriter, Content, Desk, blob_name
 from muster_agent.disk import Disk
 from muster_agent.update.state import AgentState, kept
 from muster_models.errors import FitError, ManifestError, Reason, StorageError, TransferError, TrustError
@@ -31,37 +29,38 @@ from muster_models.trust.verified import VerifiedManifest
 
 STATE = "state"
 OLD_STATE = "state.old"
+ASIDE = "state.aside"
 NEW = ".new"
-PART = ".part"
 HEADROOM_BYTES = 4 * 1024 * 1024  # stays free while staging, so that state and outbox can still be written
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Desk:
-    """What the threads of one process share.
+class Store:
+    """The versions on a device and what it knows about them. For one process; thread safe.
 
     Attributes:
-        lock: Held while folders change.
-        open: Contents that are being written.
-        spoiled: Downloads that the disk once failed to make safe.
+        mishap: What ``load`` found lost, for the fleet to know; empty where nothing was.
     """
-
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    open: set[str] = field(default_factory=set)
-    spoiled: set[str] = field(default_factory=set)
-
-
-class Store:
-    """The versions on a device and what it knows about them. For one process; thread safe."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        self.mishap = ""
         self._kept: frozenset[str] | None = None  # what the states that may be on the disk name
-        self._desk = _Desk()
+        self._desk = Desk()
+        self._is_made = False
+        try:
+            self._make_folders()
+        except StorageError as error:
+            # What is there can still be read; whoever stages tries again.
+            _log.warning("nothing can be installed: %s", error)
+
+    def _make_folders(self) -> None:
+        if self._is_made:
+            return
         for folder in ("blobs", "manifests"):
-            disk.make_folder(folder)
+            self._disk.make_folder(folder)
+        self._is_made = True
 
     # The state
 
@@ -73,6 +72,9 @@ class Store:
         """
         state = self._read_state(STATE) or self._read_state(OLD_STATE)
         self._kept = kept(state) if state is not None else frozenset()
+        self.mishap = state_trouble(self._disk)
+        if self.mishap:
+            _log.error("%s", self.mishap)
         if state is None:
             return AgentState()
         try:
@@ -94,6 +96,8 @@ class Store:
             self._write_new(STATE, _encode(state))
             if self._read_state(STATE) is not None:  # a damaged one must not push out the good copy
                 self._disk.rename(STATE, OLD_STATE)
+            elif state_trouble(self._disk) and self._disk.size(STATE) is not None:
+                self._disk.rename(STATE, ASIDE)
             self._disk.rename(STATE + NEW, STATE)
             self._disk.sync_folder("")
             self._kept = kept(state)
@@ -133,6 +137,7 @@ class Store:
         free = self._disk.free_bytes() - HEADROOM_BYTES
         if needed > free:
             raise FitError(Reason.NO_SPACE, f"{verified.manifest.name} needs {needed} bytes, {free} are free")
+        self._make_folders()
         name = f"manifests/{verified.digest}"
         with self._desk.lock:
             if self.installed(verified.digest) is None:
@@ -152,9 +157,46 @@ class Store:
     def missing(self, verified: VerifiedManifest) -> list[FileEntry]:
         """Return the files of a version that are not here in their full length, each content once."""
         entries = {entry.sha256: entry for entry in verified.manifest.files}
-        return [entry for entry in entries.values() if self._disk.size(_blob(entry)) != entry.length]
+        return [entry for entry in entries.values() if self._disk.size(blob_name(entry)) != entry.length]
 
-    def blob_writer(self, entry: FileEntry) -> "BlobWriter":
+    def held(self, sha256: str) -> int | None:
+        """Return the length in bytes of a file that is here, or None; ``read_genuine`` checks it."""
+        return self._disk.size(f"blobs/{sha256}")
+
+    def arrived(self, sha256: str) -> int:
+        """Return how many bytes of a file or a patch an earlier download left."""
+        return self._disk.size(f"blobs/{sha256}{PART}") or 0
+
+    def room(self, verified: VerifiedManifest) -> int:
+        """Return how many bytes are free beside those that the missing files of a version will take."""
+        rest = sum(entry.length - self.arrived(entry.sha256) for entry in self.missing(verified))
+        return self._disk.free_bytes() - HEADROOM_BYTES - rest
+
+    def read_genuine(self, sha256: str) -> bytes:
+        """Return a whole file that is here.
+
+        Raises:
+            TransferError: It is not here, or is damaged.
+            StorageError: The disk refused.
+        """
+        name = f"blobs/{sha256}"
+        data = b"" if self._disk.size(name) is None else self._disk.read(name)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise TransferError(f"the file {sha256[:12]} that a patch applies to is missing or damaged")
+        return data
+
+    def discard(self, content: Content) -> None:
+        """Remove what arrived of a file or a patch, unless it is being written.
+
+        Raises:
+            StorageError: The disk refused; ``collect`` removes it later.
+        """
+        with self._desk.lock:
+            if content.sha256 not in self._desk.open:
+                self._disk.remove(blob_name(content) + PART)
+                self._desk.spoiled.discard(blob_name(content) + PART)
+
+    def blob_writer(self, entry: Content) -> BlobWriter:
         """Return a writer that takes up where an earlier one for the same content stopped.
 
         Raises:
@@ -168,8 +210,8 @@ class Store:
             self._check_part(entry)
             return BlobWriter(self._disk, entry, self._desk)
 
-    def _check_part(self, entry: FileEntry) -> None:
-        name = _blob(entry) + PART
+    def _check_part(self, entry: Content) -> None:
+        name = blob_name(entry) + PART
         held = self._disk.size(name) or 0
         if held > entry.length or name in self._desk.spoiled:
             self._disk.remove(name)
@@ -190,7 +232,7 @@ class Store:
         """
         for entry in verified.manifest.files:
             if not self._is_genuine(entry):
-                self._disk.remove(_blob(entry))
+                self._disk.remove(blob_name(entry))
                 raise TrustError(
                     Reason.TAMPERED, f"{entry.name}: expected sha256 {entry.sha256}, got another"
                 )
@@ -200,10 +242,10 @@ class Store:
             )
 
     def _is_genuine(self, entry: FileEntry) -> bool:
-        if self._disk.size(_blob(entry)) != entry.length:
+        if self._disk.size(blob_name(entry)) != entry.length:
             return False
         hasher = hashlib.sha256()
-        for piece in self._disk.chunks(_blob(entry)):
+        for piece in self._disk.chunks(blob_name(entry)):
             hasher.update(piece)
         return hasher.hexdigest() == entry.sha256
 
@@ -222,9 +264,9 @@ class Store:
                 shutil.rmtree(exposed)
             exposed.mkdir(mode=0o700, parents=True)
         except OSError as error:
-            raise StorageError(f"{exposed}: {error}") from error
+            raise StorageError(f"{exposed}: {error.strerror}") from error
         for entry in verified.manifest.files:
-            self._disk.export(_blob(entry), exposed / entry.name)
+            self._disk.export(blob_name(entry), exposed / entry.name)
         return exposed
 
     # Making room
@@ -257,11 +299,19 @@ class Store:
         for version in versions:
             document = self.installed(version)
             if document is not None:
-                blobs |= {entry.sha256 for entry in _parse_kept(document).files}
+                blobs |= self._needed_by(_parse_kept(document))
             elif self._disk.size(f"manifests/{version}") is not None:
                 _log.warning("the manifest of version %s is damaged: nothing is removed", version)
                 return None
         return blobs
+
+    def _needed_by(self, manifest: Manifest) -> set[str]:
+        """Return the files of a version, and the patches that may still make the missing ones."""
+        needed = {entry.sha256 for entry in manifest.files}
+        for entry in manifest.files:
+            if self._disk.size(blob_name(entry)) != entry.length:
+                needed |= {delta.sha256 for delta in entry.deltas}
+        return needed
 
     def _remove_others(self, folder: str, keep: Collection[str]) -> None:
         others = [name for name in self._disk.names(folder) if name not in keep]
@@ -271,91 +321,18 @@ class Store:
             self._disk.sync_folder(folder)
 
 
-class BlobWriter:
-    """Writes one file of a version, in order, over as many connections as it takes.
+def state_trouble(disk: Disk) -> str:
+    """Return what is wrong with the saved state beyond what its older copy makes good; empty for nothing.
 
-    Attributes:
-        offset: How many bytes are here already; the next ``append`` continues there.
+    Raises:
+        StorageError: The disk cannot be read.
     """
-
-    def __init__(self, disk: Disk, entry: FileEntry, desk: _Desk) -> None:
-        self._disk = disk
-        self._desk = desk
-        self._entry = entry
-        self._part = _blob(entry) + PART
-        self._hasher = hashlib.sha256()
-        self.offset = 0
-        if disk.size(self._part):
-            for piece in disk.chunks(self._part):
-                self._hasher.update(piece)
-                self.offset += len(piece)
-        self._is_resumed = self.offset > 0
-        self._file = disk.append(self._part)
-        desk.open.add(entry.sha256)
-
-    def append(self, data: bytes) -> None:
-        """Write the next bytes.
-
-        Raises:
-            TransferError: More than the signed length.
-            StorageError: The disk refused.
-        """
-        if self.offset + len(data) > self._entry.length:
-            raise TransferError(
-                f"{self._entry.name}: expected {self._entry.length} bytes, got more", Reason.TOO_LARGE
-            )
-        self._file.write(data)
-        self._hasher.update(data)
-        self.offset += len(data)
-
-    def commit(self) -> None:
-        """Give the file its name, once its length and hash are what was signed.
-
-        Raises:
-            TransferError: Bytes are missing, or those of an earlier run are damaged; starting again helps.
-            TrustError: ``tampered``: the bytes are not those that were signed.
-            StorageError: The disk refused.
-        """
-        if self.offset != self._entry.length:
-            raise TransferError(f"{self._entry.name}: expected {self._entry.length} bytes, got {self.offset}")
-        if self._hasher.hexdigest() != self._entry.sha256:
-            self._discard()
-        self._sync()
-        self._disk.rename(self._part, _blob(self._entry))
-        self._disk.sync_folder("blobs")
-
-    def close(self) -> None:
-        """Close; what was written and not committed is taken up by the next writer."""
-        self._desk.open.discard(self._entry.sha256)
-        self._file.close()
-
-    def _sync(self) -> None:
-        try:
-            self._file.sync()
-        except StorageError:
-            # The kernel forgets pages that it could not write, and a second sync would say that all is well.
-            self._desk.spoiled.add(self._part)
-            raise
-
-    def _discard(self) -> None:
-        self._disk.remove(self._part)
-        message = f"{self._entry.name}: expected sha256 {self._entry.sha256}, got {self._hasher.hexdigest()}"
-        if self._is_resumed:
-            # A power cut may leave garbage in a file that was not synced; that is nobody's attack.
-            raise TransferError(message)
-        raise TrustError(Reason.TAMPERED, message)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _blob(entry: FileEntry) -> str:
-    return f"blobs/{entry.sha256}"
+    copies = {name: disk.read(name) for name in (STATE, OLD_STATE) if disk.size(name) is not None}
+    if STATE in copies and _decode(copies[STATE]) is None and _document(copies[STATE]) is not None:
+        return f"the state has a format that this agent does not know; it is not followed ({ASIDE} keeps it)"
+    if copies and all(_decode(copy) is None for copy in copies.values()):
+        return f"the state was damaged in every copy: the device begins anew ({ASIDE} keeps it)"
+    return ""
 
 
 def _encode(state: AgentState) -> bytes:
@@ -363,9 +340,14 @@ def _encode(state: AgentState) -> bytes:
     return hashlib.sha256(document).hexdigest().encode() + b"\n" + document
 
 
-def _decode(data: bytes) -> AgentState | None:
+def _document(data: bytes) -> bytes | None:
     checksum, _, document = data.partition(b"\n")
-    if hashlib.sha256(document).hexdigest().encode() != checksum:
+    return document if hashlib.sha256(document).hexdigest().encode() == checksum else None
+
+
+def _decode(data: bytes) -> AgentState | None:
+    document = _document(data)
+    if document is None:
         return None
     try:
         return msgspec.json.decode(document, type=AgentState)

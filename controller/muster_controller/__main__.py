@@ -58,7 +58,8 @@ def init(
     found(folder, settings, dt.datetime.now(dt.UTC))
     sys.stdout.write(
         f"{folder} is ready. Start: muster-controller run {folder}\n"
-        f"The operator's token is in {folder / 'operator.token'}.\n"
+        f"For the operator's command: export MUSTER_URL=http://127.0.0.1:{port} "
+        f"MUSTER_TOKEN_FILE={folder.absolute() / 'operator.token'}\n"
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,17 +18,21 @@ from muster_controller.api.device_side import make_device_app
 from muster_controller.broker.config import Listener, Revoked
 from muster_controller.broker.process import Broker
 from muster_controller.config import Folder, Settings, load_settings
+from muster_controller.delivery.courier import Courier
+from muster_controller.delivery.signature import load_keys
 from muster_controller.ingest import Ingest
 from muster_controller.link import Address, Link
 from muster_controller.reconcile.loop import Outside, Reconcile
+from muster_controller.retraining.runner import Runner
 from muster_controller.service.context import Context
 from muster_controller.service.opening import Opened, open_folder
 from muster_controller.serving import DeviceTls, bind, make_server, serve
-from muster_controller.store import certificates, enrolment
-from muster_controller.store.engine import Reading
+from muster_controller.store import certificates, enrolment, outbox
+from muster_controller.store.engine import Reading, Unit
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, StorageError
 
+STOP_SECONDS = 2.0  # a try to deliver that takes longer is left; it is made again at the next start
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +60,9 @@ class Controller:
             publish=self._link.publish,
             greeted=self._reconcile.send_soon,
         )
-        self.context: Context = replace(context, wake=self._reconcile.wake, health=self.health)
+        self._couriers = _couriers(context, settings)
+        self._runner = Runner(context.engine, context.folder, settings, clock=context.clock)
+        self.context: Context = replace(context, wake=self._wake, health=self.health)
 
     def start(self) -> None:
         """Begin: devices can connect once this returns.
@@ -71,10 +78,18 @@ class Controller:
         self._ingest.start()
         self._reconcile.start()
         self._link.start(self._ingest.handle, self._reconcile.online)
+        with Unit(self.context.engine) as session:
+            outbox.abandon(session, [courier.name for courier in self._couriers], now)
+        for courier in self._couriers:
+            courier.start()
+        self._runner.start()
 
     def stop(self) -> None:
         """End in the order in which nothing that was taken is lost."""
+        self._runner.stop()
         self._reconcile.stop()
+        for courier in self._couriers:
+            courier.stop(STOP_SECONDS)
         self._ingest.stop()
         self._link.stop()
         self._broker.stop()
@@ -90,6 +105,29 @@ class Controller:
             "loop": "starting" if last is None else f"{last.faults} faults, last pass {last.seconds:.2f} s",
         }
 
+    def _wake(self) -> None:
+        self._reconcile.wake()
+        for courier in self._couriers:
+            courier.wake()
+
+
+def _couriers(context: Context, settings: Settings) -> list[Courier]:
+    """Return one courier per receiver; a secret that cannot be used is told now, not at the first alarm."""
+    folder, webhooks = context.folder, settings.webhooks or ()
+    for webhook in webhooks:
+        load_keys(folder.root / webhook.secret_file)
+    return [
+        Courier(
+            context.engine,
+            folder,
+            webhook,
+            source=f"https://{settings.names[0]}/muster" if settings.names else "/muster",
+            clock=context.clock,
+            luck=random.SystemRandom().random,
+        )
+        for webhook in webhooks
+    ]
+
 
 def make_site(context: Context, token: str) -> FastAPI:
     """Return what operators reach: the API, and below everything else the dashboard."""
@@ -103,6 +141,7 @@ def run(root: Path) -> None:
 
     Raises:
         RequestError: The folder or a setting is not as it must be.
+        InvalidInputError: A setting, or a secret that it names, is not of the expected form.
         ConflictError: A port is in use, or the folder's controller runs already.
         StorageError: The database or the broker cannot be used.
     """

@@ -4,13 +4,24 @@ A message that is refused is counted; when its name (device, epoch, sequence) ca
 as received, so that it never blocks what the device sends after it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 from sqlmodel import Session
 
-from muster_controller.store import desired, devices, events, inbox, refusals, running, versions, windows
+from muster_controller.store import (
+    desired,
+    devices,
+    events,
+    inbox,
+    refusals,
+    running,
+    shadows,
+    versions,
+    windows,
+)
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.refusals import Refused
 from muster_models import topics, wire
@@ -144,7 +155,8 @@ class _Batch:
         """Store the windows, all at once, and how each device is."""
         for device, health in self._health.items():
             devices.feel(self._session, device, self._in_time(health))
-        known = versions.baselines(self._session, {window.manifest for window in self._windows})
+        named = {digest for window in self._windows for digest in _versions(window)}
+        known = versions.baselines(self._session, named)
         sound = [window for window in self._windows if self._is_sound(window, known)]
         encoded = [(window.baseline, window.sketch) for window in sound if window.sketch]
         read = iter(self._baselines.read_all(encoded, rows_of_all))
@@ -156,6 +168,7 @@ class _Batch:
                 case error:
                     self.refused.append(_refused(window.device, error))
         windows.add(self._session, accepted, self._now)
+        shadows.add(self._session, (window for window, _ in accepted))
 
     def _is_sound(self, window: wire.Window, known: Mapping[str, tuple[str, str]]) -> bool:
         try:
@@ -204,6 +217,27 @@ def _check(window: wire.Window, known: Mapping[str, tuple[str, str]], now: float
             f"expected {bins} latency bins and at most {window.calls} errors, "
             f"got {len(window.latency)} and {window.errors}"
         )
+
+    if window.shadow is not None:
+        _check_shadow(window.model, window.shadow, known)
+
+
+def _check_shadow(model: str, shadow: wire.ShadowCounts, known: Mapping[str, tuple[str, str]]) -> None:
+    if known.get(shadow.candidate, ("",))[0] != model:
+        raise MessageError(f"{shadow.candidate[:12]}, which answered in shadow, is no version of {model}")
+    bins = len(wire.LATENCY_EDGES_MS) + 1
+    is_sound = (
+        len(shadow.latency) == bins
+        and shadow.agreed <= shadow.rows
+        and shadow.errors <= shadow.calls
+        and math.isfinite(shadow.difference)
+    )
+    if not is_sound:
+        raise MessageError(f"counts of a shadow contradict each other: {shadow}"[:300])
+
+
+def _versions(window: wire.Window) -> tuple[str, ...]:
+    return (window.manifest, window.shadow.candidate) if window.shadow is not None else (window.manifest,)
 
 
 def _refused(device: str, error: MusterError) -> Refused:

@@ -17,6 +17,7 @@ MAX_BYTES = 256 * 1024  # a manifest with 2,000 features stays below this
 MODEL_PATTERN = r"^[a-z0-9][a-z0-9-]{1,62}$"
 VERSION_PATTERN = r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9a-z.-]{1,32})?$"
 FILE_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$"
+MAX_DELTAS = 8  # of one file; each takes about 190 bytes here
 
 
 def _whole(pattern: str) -> str:
@@ -28,40 +29,78 @@ VersionName = Annotated[str, Meta(pattern=_whole(VERSION_PATTERN))]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Count = Annotated[int, Meta(ge=1)]
+Rows = Annotated[int, Meta(ge=0, lt=2**48)]
 RuntimeKind = Literal["onnx", "tflite"]
 FileRole = Literal["model", "weights", "baseline", "golden", "card"]
-Summary = Literal["brightness", "contrast", "sharpness", "ink"]
+Summary = Literal[
+    "brightness", "contrast", "sharpness", "ink",  # of an image
+    "level", "crossings", "centroid",  # of a stretch of sound
+    "norm", "projection", "residual",  # of an embedding, or of any row of numbers
+]  # fmt: skip
+MAX_COMPONENTS = 16  # principal axes of one input
 
 
-class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
+class Delta(Struct, frozen=True, forbid_unknown_fields=True):
+    """A patch that makes a file of one that a device may hold; fetched by its content, like a file.
+
+    Attributes:
+        base: SHA-256 of the whole file that it applies to.
+        form: How it is decoded; a device that does not know it fetches the whole file.
+        sha256, length: Of the patch.
+    """
+
+    base: Sha256
+    form: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+    sha256: Sha256
+    length: Count
+
+
+class FileEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One file of a version, named by its content.
 
     Attributes:
         name: A plain file name; the same name that the model refers to (external data).
         length: Bytes.
+        deltas: Shorter ways to the same bytes.
     """
 
     name: Annotated[str, Meta(pattern=_whole(FILE_PATTERN))]
     role: FileRole
     sha256: Sha256
     length: Annotated[int, Meta(ge=0)]
+    deltas: Annotated[tuple[Delta, ...], Meta(max_length=MAX_DELTAS)] = ()
 
 
-class TensorSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the integers of a tensor stand for real numbers: ``(value - zero_point) * scale``.
+
+    Attributes:
+        scale, zero_point: One for the whole tensor, or one for each index of ``axis``.
+        axis: None where one is for the whole tensor.
+    """
+
+    scale: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(min_length=1, max_length=4096)]
+    zero_point: Annotated[tuple[int, ...], Meta(min_length=1, max_length=4096)]
+    axis: Annotated[int, Meta(ge=0)] | None = None
+
+
+class TensorSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An input or an output of the model.
 
     Attributes:
         dtype: A numpy name such as ``float32`` or ``uint8``; ``str`` for strings.
         shape: One entry per axis; None where any length is accepted. The first axis is the batch
             where it is None.
+        quantisation: What its integers stand for; None where they stand for themselves.
     """
 
     name: Name
     dtype: Annotated[str, Meta(pattern=r"^[a-z0-9]{2,12}\Z")]
     shape: tuple[Annotated[int, Meta(ge=0)] | None, ...]
+    quantisation: Quantisation | None = None
 
 
-class FeatureSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class FeatureSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One thing that is sketched: a column of an input, or a declared summary of it.
 
     Attributes:
@@ -69,6 +108,11 @@ class FeatureSpec(Struct, frozen=True, forbid_unknown_fields=True):
         column: Index into the flattened row, for ``summary=None``.
         summary: What is computed from the whole row instead of a column.
         unit: Shown to people; may be empty.
+        kind: ``category`` for text, and for whole numbers that are names and not amounts.
+        values: Of a category: how many of the baseline's most frequent values are counted apart.
+        reveal: Of a category: names of values that the baseline does not hold may leave the device. Without
+            it they never do, since a rare value may identify a person.
+        component: Of a ``projection``: which principal axis, 0 for the one with most variance.
     """
 
     name: Name
@@ -76,6 +120,10 @@ class FeatureSpec(Struct, frozen=True, forbid_unknown_fields=True):
     column: Annotated[int, Meta(ge=0)] | None = None
     summary: Summary | None = None
     unit: Annotated[str, Meta(max_length=16)] = ""
+    kind: Literal["numeric", "category"] = "numeric"
+    values: Annotated[int, Meta(ge=1, le=256)] = 32
+    reveal: bool = False
+    component: Annotated[int, Meta(ge=0, lt=MAX_COMPONENTS)] | None = None
 
 
 class ClassOutput(Struct, frozen=True, forbid_unknown_fields=True, tag="classes"):
@@ -90,6 +138,11 @@ class ValueOutput(Struct, frozen=True, forbid_unknown_fields=True, tag="value"):
 
     output: Name
     unit: Annotated[str, Meta(max_length=16)] = ""
+
+
+def labels_of(prediction: ClassOutput | ValueOutput) -> dict[str, tuple[str, ...]]:
+    """Return the declared labels by the output that they are for: columns of a map stand in their order."""
+    return {prediction.output: prediction.labels} if isinstance(prediction, ClassOutput) else {}
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,8 +213,11 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
         runtime: The engine the model file is for.
         hardware: Hardware kinds (``platform.machine()`` names) that may run it; empty means any.
         min_agent: The oldest agent version that may run it.
-        fallback: What a stopped model answers: one value per output element, or None for an error.
+        fallback: What a stopped model answers: one value per output element, in the real numbers that a
+            quantised output stands for; None for an error.
         metrics: Measured on the evaluation set at publishing.
+        reliability: Of classes: evaluation rows in each bin of the baseline's confidence, and how many of
+            them were answered right. Here and not in the baseline, because versions may share that.
     """
 
     format: Literal[1]
@@ -180,6 +236,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     budget: Budget = Budget()
     settings: tuple[Setting, ...] = ()
     metrics: dict[Name, float] = {}
+    reliability: Annotated[tuple[tuple[Rows, Rows], ...], Meta(max_length=64)] = ()
     thresholds: tuple[Threshold, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     datasets: tuple[Dataset, ...] = ()
@@ -194,7 +251,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def total_length(self) -> int:
-        """Bytes of all files together."""
+        """Bytes of all files together, as a device holds them."""
         return sum(entry.length for entry in self.files)
 
     def file(self, role: FileRole) -> FileEntry:
@@ -236,6 +293,8 @@ def _check_consistent(manifest: Manifest) -> None:
         held = sum(entry.role == role for entry in manifest.files)
         if held != 1:
             raise ManifestError(f"exactly one file must have the role {role!r}, got {held}")
+    for entry in manifest.files:
+        _check_deltas(entry)
     _check_features(manifest)
     outputs = {tensor.name for tensor in manifest.outputs}
     if manifest.prediction.output not in outputs:
@@ -245,6 +304,16 @@ def _check_consistent(manifest: Manifest) -> None:
             raise ManifestError(f"setting {setting.name!r}: default must lie in its range")
 
 
+def _check_deltas(entry: FileEntry) -> None:
+    for delta in entry.deltas:
+        if delta.base == entry.sha256 or delta.length >= entry.length:
+            raise ManifestError(
+                f"file {entry.name!r}: a delta must be shorter than the file and start from another one"
+            )
+    if len({(delta.base, delta.form) for delta in entry.deltas}) != len(entry.deltas):
+        raise ManifestError(f"file {entry.name!r}: deltas must differ in base or form")
+
+
 def _check_features(manifest: Manifest) -> None:
     inputs = {tensor.name for tensor in manifest.inputs}
     for feature in manifest.features:
@@ -252,11 +321,26 @@ def _check_features(manifest: Manifest) -> None:
             raise ManifestError(
                 f"feature {feature.name!r} reads input {feature.input!r}, inputs are {sorted(inputs)}"
             )
-        if (feature.column is None) == (feature.summary is None):
-            raise ManifestError(f"feature {feature.name!r} must have either a column or a summary")
+        check_feature(feature)
     features = [feature.name for feature in manifest.features]
     if len(set(features)) != len(features):
         raise ManifestError("feature names must differ")
+
+
+def check_feature(feature: FeatureSpec) -> None:
+    """Hold a feature against itself.
+
+    Raises:
+        ManifestError: It contradicts itself.
+    """
+    if (feature.column is None) == (feature.summary is None):
+        raise ManifestError(f"feature {feature.name!r} must have either a column or a summary")
+    if feature.kind == "category" and feature.summary is not None:
+        raise ManifestError(f"feature {feature.name!r}: a summary is a number, not a category")
+    if feature.reveal and feature.kind != "category":
+        raise ManifestError(f"feature {feature.name!r}: only a category has names to reveal")
+    if (feature.component is None) == (feature.summary == "projection"):
+        raise ManifestError(f"feature {feature.name!r}: a projection, and nothing else, has a component")
 
 
 def is_valid_model_name(name: str) -> bool:

@@ -23,6 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from muster_models.errors import TransferError
+from muster_models.network_words import in_words, tls_in_words
 
 SILENCE_SECONDS = 5.0  # how often keep-alives are looked after; paho itself sends them
 
@@ -59,13 +60,24 @@ class Manner:
 
 
 class _TidySocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails, which paho forgets."""
+    """Closes itself when the handshake fails, and keeps what the other side objects to; paho forgets both."""
+
+    objection = ""
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the overridden signature
         try:
             super().do_handshake(block)
         except BaseException:
             self.close()
+            raise
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:  # in TLS 1.3 a client learns so that its certificate is refused
+            self.objection = tls_in_words(error.reason)
             raise
 
 
@@ -91,6 +103,7 @@ class Connection:
         self._greeted = False
         self._subscribed = False
         self._lost = ""  # why the connection is over
+        self._socket: object = None  # the last one, which paho lets go of before it says that it was lost
         self._alarm, self._bell = socket.socketpair()
         self._alarm.setblocking(False)
         self._bell.setblocking(False)
@@ -155,6 +168,7 @@ class Connection:
         if connection is None:
             self._lost = self._lost or "the connection was closed"
             return
+        self._socket = connection
         with as_transfer_error("connection"), selectors.DefaultSelector() as selector:
             writing = selectors.EVENT_WRITE if self._client.want_write() else 0
             selector.register(connection, selectors.EVENT_READ | writing)
@@ -203,8 +217,12 @@ class Connection:
     def _on_disconnect(
         self, _client: Client, _data: object, flags: DisconnectFlags, reason: ReasonCode, _properties: object
     ) -> None:
-        side = "the broker ended the session" if flags.is_disconnect_packet_from_server else "connection lost"
-        self._lost = self._lost or f"{side}: {reason}"
+        objection = getattr(self._socket, "objection", "")
+        if flags.is_disconnect_packet_from_server:
+            said = f"the broker ended the session: {reason}"
+        else:  # paho's own reason is always "Unspecified error"
+            said = f"the broker ended the connection: {objection}" if objection else "connection lost"
+        self._lost = self._lost or said
 
     def _on_subscribe(
         self, _client: Client, _data: object, _mid: int, reasons: list[ReasonCode], _properties: object
@@ -223,7 +241,7 @@ def as_transfer_error(doing: str) -> Iterator[None]:
     except TransferError:
         raise
     except Exception as error:  # paho lets what a hostile or broken broker causes through as many types
-        raise TransferError(f"{doing}: {str(error) or type(error).__name__}") from error
+        raise TransferError(f"{doing}: {in_words(error)}") from error
 
 
 def _pending(connection: object) -> bool:

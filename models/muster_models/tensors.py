@@ -22,6 +22,7 @@ _NUMERIC = frozenset(
 # The wire is little-endian. Names of types are slow to ask for, and a prediction crosses a pipe twice.
 _DTYPES = {name: np.dtype(name).newbyteorder("<") for name in _NUMERIC}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_NATIVE = {dtype: dtype.newbyteorder("=") for dtype in _DTYPES.values()}
 
 
 class _Tensor(Struct, frozen=True, array_like=True):
@@ -131,6 +132,4 @@ def _fill(name: str, tensor: _Tensor) -> Array:
 def _numbers(data: bytes, dtype: "np.dtype[np.generic]") -> Array:
     if dtype.kind == "b":  # any byte but 0 and 1 would be a boolean that is neither
         return np.not_equal(np.frombuffer(data, np.uint8), 0)
-    native: Array = np.empty(len(data) // dtype.itemsize, dtype.newbyteorder("="))
-    native[:] = np.frombuffer(data, dtype)  # a copy, which may be written to
-    return native
+    return np.frombuffer(data, dtype).astype(_NATIVE[dtype])  # a copy, which may be written to

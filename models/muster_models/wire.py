@@ -32,6 +32,7 @@ class Phase(StrEnum):
     DOWNLOADING = "downloading"
     VERIFYING = "verifying"
     STAGED = "staged"
+    SHADOW = "shadow"  # it answers beside the current version, and nobody is given its answers
     ACTIVATING = "activating"
     PROBATION = "probation"
     COMMITTED = "committed"
@@ -137,6 +138,30 @@ class Report(Struct, frozen=True, tag="report"):
     format: Literal[1] = FORMAT
 
 
+class ShadowCounts(Struct, frozen=True):
+    """How a candidate that answers in shadow compares with the version of the window; all of it adds up.
+
+    Attributes:
+        candidate: Digest of its manifest.
+        calls: Calls that it was asked as well, failed ones included.
+        rows: Rows that both answered; of these, ``agreed`` had the same class, or values within ``TOLERANCE``
+            standard deviations of the current version's baseline.
+        errors: Calls that it failed; none of their rows is compared.
+        dropped: Sampled calls that it was not asked: it was busy, or its share of the processor was used up.
+        latency: Counts of its calls per bin of ``LATENCY_EDGES_MS``; one entry more than there are edges.
+        difference: Sum over rows of the absolute difference of two values; 0 for classes.
+    """
+
+    candidate: Sha256
+    calls: Number
+    rows: Number
+    agreed: Number
+    errors: Number
+    dropped: Number
+    latency: tuple[Number, ...]
+    difference: Annotated[float, Meta(ge=0)] = 0.0
+
+
 class Window(Struct, frozen=True, tag="window"):
     """The sketch of one version on one device over one period.
 
@@ -147,6 +172,7 @@ class Window(Struct, frozen=True, tag="window"):
         latency: Counts per bin of ``LATENCY_EDGES_MS``; one entry more than there are edges.
         sketch: Bytes of ``sketch.codec``; may be empty when no row was sampled.
         parts: How many windows were merged into this one.
+        shadow: What a candidate answered to the same calls; None where none was asked.
     """
 
     device: DeviceId
@@ -162,6 +188,7 @@ class Window(Struct, frozen=True, tag="window"):
     latency: tuple[Number, ...]
     sketch: bytes
     parts: Number = 1
+    shadow: ShadowCounts | None = None
     format: Literal[1] = FORMAT
 
 
@@ -199,6 +226,9 @@ class Stored(Struct, frozen=True, tag="stored"):
 
 
 LATENCY_EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+# Two values agree when they differ by no more than this many standard deviations of the output column in the
+# current version's baseline, which is signed. Half of what is called a small effect (Cohen's d = 0.2).
+TOLERANCE = 0.1
 
 Outboxed = Report | Window | Event
 Uplink = Hello | Report | Window | Event
@@ -211,11 +241,33 @@ class Reporting(Struct, frozen=True, forbid_unknown_fields=True):
         window_seconds: Length of a window, aligned to the wall clock.
         sample: Share of rows that are sketched, 0..1.
         heartbeat_seconds: Time between reports when nothing changes.
+        window_rows: Sketched rows after which a window ends before its time; 0 for never.
+        save_seconds: Time between two copies of the open window on disk, which a restart goes on from; 0 for
+            none. What was seen since the last copy is what an agent that is killed loses.
+        epsilon: Differential privacy of each column and window: the loss that noise on its counts allows;
+            0 for no noise. See ``sketch.privacy``.
     """
 
     window_seconds: Annotated[float, Meta(ge=0.5, le=86_400)] = 300.0
     sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
     heartbeat_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+    window_rows: Annotated[int, Meta(ge=0, le=2**30)] = 0
+    save_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 600.0
+    epsilon: Annotated[float, Meta(ge=0, le=100)] = 0.0
+
+
+class Shadow(Struct, frozen=True, forbid_unknown_fields=True):
+    """An order that a candidate first answers beside the current version, without its answers being returned.
+
+    Attributes:
+        seconds: How long; it is activated afterwards, unless it failed.
+        share: Of the calls, 0..1, drawn at random: those that it answers too.
+        cpu_percent: Of one core, on average: the most that its answers may use.
+    """
+
+    seconds: Annotated[float, Meta(gt=0, le=604_800)]
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    cpu_percent: Annotated[float, Meta(gt=0, le=100)] = 10.0
 
 
 class DesiredModel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -226,6 +278,7 @@ class DesiredModel(Struct, frozen=True, forbid_unknown_fields=True):
         settings: Values for settings that the manifest declares.
         stop: Answer with the declared fallback instead of the model.
         probation_seconds: How long a new version must run without failing before it is committed.
+        shadow: What comes before its activation; None: nothing.
     """
 
     model: ModelName
@@ -234,6 +287,7 @@ class DesiredModel(Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[str, float] = {}
     stop: bool = False
     probation_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    shadow: Shadow | None = None
 
 
 class Desired(Struct, frozen=True, forbid_unknown_fields=True):

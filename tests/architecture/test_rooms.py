@@ -19,8 +19,13 @@ PURE = (
     "agent/muster_agent/update/state.py",
     "agent/muster_agent/update/steps.py",
     "agent/muster_agent/update/updater.py",
+    "agent/muster_agent/update/moves.py",
     "models/muster_models/sketch/",
+    "models/muster_models/delta/",
     "models/muster_models/wire.py",
+    "models/muster_models/agreement.py",
+    "models/muster_models/prediction_id.py",
+    "models/muster_models/reliability.py",
     "models/muster_models/topics.py",
     "models/muster_models/manifest.py",
 )

@@ -5,13 +5,15 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from muster_agent import Agent, Client
 from muster_agent.identity import certificate_life, make_request, ready_key
+from muster_agent.store import ASIDE, OLD_STATE, STATE
 from muster_agent.update.updater import MAX_CRASHES
 from muster_models.errors import MusterError, PredictionError, Reason, StorageError
 from muster_models.manifest import Setting
@@ -20,8 +22,15 @@ from muster_models.wire import Desired, DesiredModel, Phase
 from support import agent_site, device_side
 from support.agent_site import DEVICE, AgentSite, Process
 from support.repository import make_signer
-from support.small_models import crashing_above, scaling
-from support.verified import rows
+from support.small_models import (
+    crashing_above,
+    dividing_by_zero,
+    growing,
+    hanging_above,
+    scaling,
+    widening,
+)
+from support.verified import Array, rows
 from zoo.digits import data as digits
 
 Start = Callable[[], Process]
@@ -71,6 +80,37 @@ def install(site: AgentSite, version: VerifiedManifest) -> None:
     site.until_committed(version)
 
 
+class Asking(threading.Thread):
+    """Somebody who asks a model without pause, and keeps what failed and what came."""
+
+    def __init__(self, root: Path, model: str, inputs: dict[str, Array]) -> None:
+        super().__init__()
+        self._root, self._model, self._inputs = root, model, inputs
+        self.done = threading.Event()
+        self.failures: list[MusterError] = []
+        self.answers: list[dict[str, Array]] = []
+
+    def run(self) -> None:
+        with Client(self._root) as client:
+            while not self.done.is_set():
+                try:
+                    self.answers.append(client.predict(self._model, self._inputs))
+                except MusterError as error:
+                    self.failures.append(error)
+
+
+@contextmanager
+def asking(site: AgentSite, model: str, inputs: dict[str, Array]) -> Iterator[Asking]:
+    """Ask as long as the block lasts."""
+    asked = Asking(site.device.root, model, inputs)
+    asked.start()
+    try:
+        yield asked
+    finally:
+        asked.done.set()
+        asked.join()
+
+
 def test_a_device_installs_what_is_wanted_answers_and_reports_what_it_saw(
     site: AgentSite, start: Start
 ) -> None:
@@ -93,27 +133,59 @@ def test_a_better_version_takes_over_without_one_failed_call(site: AgentSite, st
     first, second = site.release_digits("1.0.0"), site.release_digits("1.1.0")
     start()
     install(site, first)
-    failures, done = [], threading.Event()
+    with asking(site, "digits", {"image": digits.rows("live")["image"][:1]}) as asked:
+        site.want(second)
+        report = site.until_committed(second)
 
-    def ask() -> None:
-        with Client(site.device.root) as client:
-            row = {"image": digits.rows("live")["image"][:1]}
-            while not done.is_set():
-                try:
-                    client.predict("digits", row)
-                except MusterError as error:
-                    failures.append(error)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    site.want(second)
-    report = site.until_committed(second)
-    done.set()
-    asking.join()
-
-    assert failures == []
+    assert asked.failures == []
     assert report.previous is not None
     assert report.previous.manifest == first.digest
+    assert version_of(site) == "1.1.0"
+
+
+def test_a_byte_that_is_damaged_on_the_way_is_fetched_again_without_anybody_asking(
+    site: AgentSite, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = site.release_digits("1.0.0")
+    model = f"/repository/blobs/{first.manifest.file('model').sha256}"
+    answer, damaged = site.side.answer, list[str]()
+
+    def damages_once(path: str, body: bytes, peer: str | None) -> tuple[int, bytes]:
+        status, content = answer(path, body, peer)
+        if path == model and not damaged:
+            damaged.append(path)
+            return status, content[:-1] + bytes([content[-1] ^ 1])
+        return status, content
+
+    monkeypatch.setattr(site.side, "answer", damages_once)
+    start()
+    site.want(first)
+
+    site.until_committed(first)
+    assert damaged == [model]
+    assert [event.kind for event in site.events if event.kind == "refused"] == []
+
+
+def test_what_little_changed_comes_as_patches_and_one_that_was_tampered_with_costs_a_file_and_an_event(
+    site: AgentSite, start: Start
+) -> None:
+    first = site.release_digits("1.0.0")
+    second = site.release_digits("1.1.0", first)
+    baseline, golden = second.manifest.file("baseline"), second.manifest.file("golden")
+    path = site.repository.folder / "blobs" / golden.deltas[0].sha256
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    start()
+    install(site, first)
+
+    site.want(second)
+
+    site.until_committed(second)
+    event = site.until_event("refused", Reason.TAMPERED)
+    asked = {path.rpartition("/")[2] for path, _ in tuple(site.side.requests)}
+    assert "a patch failed" in event.detail
+    assert event.manifest == second.digest
+    assert {baseline.deltas[0].sha256, golden.deltas[0].sha256, golden.sha256} <= asked
+    assert baseline.sha256 not in asked
     assert version_of(site) == "1.1.0"
 
 
@@ -201,6 +273,81 @@ def test_going_back_where_nothing_came_before_is_one_line(site: AgentSite, start
     assert done.stderr == "muster-agent: 'digits' has no version before the present one\n"
 
 
+def test_going_back_with_a_model_that_is_not_here_names_those_that_are(site: AgentSite, start: Start) -> None:
+    start()
+    none = site.until(lambda: site.command("rollback", site.device.root, "nosuch").stderr)
+    install(site, site.release_digits("1.0.0"))
+    other = site.command("rollback", site.device.root, "nosuch").stderr
+
+    assert "no agent runs" in none or none == "muster-agent: there is no model 'nosuch'; none is here\n"
+    assert other == "muster-agent: there is no model 'nosuch'; here are digits\n"
+
+
+def test_an_agent_that_has_just_started_says_that_a_model_is_being_loaded(
+    site: AgentSite, start: Start
+) -> None:
+    install_then_stop(site, start)
+    agent = Agent(site.device.root)
+    with Client(site.device.root) as client, agent._closing:
+        asked = [caught_by(client.predict), caught_by(agent.predict)]
+        agent.start()
+        site.until(lambda: version_of(site) == "1.0.0")
+        unknown = caught_by(lambda _, rows: client.predict("nosuch", rows))
+        agent.stop()
+        assert agent._thread is not None
+        agent._thread.join(STOP_SECONDS)
+
+    assert asked == ["'digits' is being loaded; ask again in a moment"] * 2
+    assert unknown == "no version of 'nosuch' runs here"
+
+
+def caught_by(predict: Callable[[str, Mapping[str, Array]], object]) -> str:
+    with pytest.raises(PredictionError) as caught:
+        predict("digits", digits.rows("live"))
+    assert caught.value.reason in {Reason.LOAD_FAILED, Reason.BAD_MESSAGE, Reason.NOT_LISTED}
+    return str(caught.value)
+
+
+def test_a_state_that_is_damaged_in_every_copy_is_told_to_the_fleet_and_ordered_anew(
+    site: AgentSite, start: Start
+) -> None:
+    first = install_then_stop(site, start)
+    for name in (STATE, OLD_STATE):
+        (site.device.store / name).write_bytes(b"damaged")
+
+    start()
+
+    event = site.until_event("dropped", Reason.STORAGE_FAILED)
+    site.until(lambda: version_of(site) == "1.0.0")
+    assert event.detail.startswith("the state was damaged in every copy: the device begins anew")
+    assert (site.device.store / ASIDE).read_bytes() == b"damaged"
+    site.until_committed(first)
+
+
+def test_the_log_says_what_an_operator_looks_for(site: AgentSite, start: Start) -> None:
+    version = site.release_small("1.0.0", scaling(2), answer=2.0)
+    start()
+    install(site, version)
+    site.want(version, stop=True)
+    site.until(lambda: site.model_report(lambda model: model.stopped))
+    site.send(b"\xff garbage")
+    site.until_event("refused", Reason.BAD_MESSAGE)
+    log = (site.folder / "agent.log").read_text()
+
+    digest = version.digest[:12]
+    for line in (
+        "INFO muster_agent.loop: desired state 1 is followed: small@1.0.0\n",
+        f"INFO muster_agent.notices: installed small version {digest}\n",
+        "INFO muster_agent.update.installer: small@1.0.0 answers\n",
+        f"INFO muster_agent.notices: activated small version {digest}\n",
+        f"INFO muster_agent.notices: committed small version {digest}\n",
+        "INFO muster_agent.loop: desired state 2 is followed: small@1.0.0\n",
+        "WARNING muster_agent.update.installer: small@1.0.0 is stopped by order\n",
+        "WARNING muster_agent.notices: refused: bad-message: ",
+    ):
+        assert line in log
+
+
 def test_a_restarted_agent_answers_from_its_disk_before_it_is_online(site: AgentSite, start: Start) -> None:
     install_then_stop(site, start)
     site.disconnect()
@@ -211,6 +358,9 @@ def test_a_restarted_agent_answers_from_its_disk_before_it_is_online(site: Agent
     site.until(lambda: version_of(site) == "1.0.0")
     assert accuracy(site) > 0.9
     assert site.status()["online"] is False
+    offline = site.until(lambda: site.status()["offline"])
+    assert offline == f"broker 127.0.0.1:{site.broker.port}: Connection refused"
+    assert f"no session: {offline}" in site.command("status", site.device.root).stdout
 
 
 def install_then_stop(site: AgentSite, start: Start) -> VerifiedManifest:
@@ -361,6 +511,63 @@ def test_a_stopped_model_answers_with_its_fallback_which_is_not_measured(
 
     measured = sum(answer == 2.0 for answer in answers)
     site.until(lambda: sum(window.calls for window in site.windows) == measured)
+
+
+def test_a_stopped_model_answers_with_its_fallback_after_a_kill_and_without_any_network(
+    site: AgentSite, start: Start
+) -> None:
+    version = site.release_small("1.0.0", scaling(2), answer=2.0)
+    process = start()
+    install(site, version)
+    site.want(version, stop=True)
+    site.until(lambda: site.model_report(lambda model: model.stopped))
+    site.disconnect()
+    site.broker.kill()
+    site.side.gate.clear()
+    process.kill()
+    process.wait()
+
+    start()
+
+    with Client(site.device.root) as client:
+        site.until(lambda: outputs_of(client, 1.0) is not None)
+
+        assert outputs_of(client, 1.0) == -1.0
+    assert site.status()["answering"]["small"]["stopped"] is True
+
+
+HOSTILE = {
+    "a crash": (crashing_above(0.5), 1.0, 1.0, Reason.CRASHED),
+    "a hang": (hanging_above(0.5), 1.0, 1.0, Reason.HUNG),
+    "hunger": (growing(), 4000.0, 4000.0, Reason.OUT_OF_MEMORY),
+    "no number": (dividing_by_zero(), 1.0, 1.0, Reason.NOT_FINITE),
+    "another shape": (widening(), 2.0, 2.0, Reason.WRONG_SHAPE),
+    "too much": (widening(), 20_000_000.0, 1.0, Reason.TOO_LARGE),
+    "another answer": (scaling(3), 1.0, 2.0, Reason.WRONG_OUTPUT),
+    "no model": (b"not a model", 1.0, 1.0, Reason.LOAD_FAILED),
+}
+
+
+def test_the_old_version_never_stops_answering_while_bad_ones_are_refused(
+    site: AgentSite, start: Start
+) -> None:
+    good = site.release_small("1.0.0", scaling(2), answer=2.0)
+    bad = {
+        name: site.release_small(f"1.{number}.0", model, asked=asked, answer=answer, load_seconds=2.0)
+        for number, (name, (model, asked, answer, _)) in enumerate(HOSTILE.items(), 1)
+    }
+    start()
+    install(site, good)
+    reasons = {}
+    with asking(site, "small", rows(1.0)) as somebody:
+        for name, version in bad.items():
+            site.want(version)
+            reasons[name] = site.until_phase(Phase.REJECTED, version).reason
+
+    assert reasons == {name: reason for name, (*_, reason) in HOSTILE.items()}
+    assert somebody.failures == []
+    assert len(somebody.answers) > len(bad)
+    assert {float(answer["y"][0, 0]) for answer in somebody.answers} == {2.0}
 
 
 def test_settings_outside_their_declared_range_are_refused(site: AgentSite, start: Start) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from muster_agent.config import Broker, Folder
 from muster_agent.identity import tls_context
@@ -21,7 +22,7 @@ from muster_controller.pki import Authority
 from muster_models import topics, wire
 from muster_models.errors import TransferError
 from muster_models.mqtt import GreetingRefusedError, Level
-from support import mosquitto
+from support import device_side, mosquitto
 from support.mosquitto import ControllerLink, Mosquitto
 from support.waiting import until
 
@@ -313,7 +314,7 @@ def test_an_impostor_with_a_foreign_certificate_learns_nothing(tmp_path: Path, f
 
     with Impostor(foreign, lambda connection: heard.append(connection.recv(1024))) as port:
         session = session_at(port, folder)
-        with pytest.raises(TransferError, match="certificate verify failed"):
+        with pytest.raises(TransferError, match="it comes from another authority"):
             session.open([])
         session.close()
 
@@ -337,7 +338,7 @@ def test_a_server_that_never_shakes_hands_is_given_up_in_time(broker: Mosquitto,
     with socket.create_server(("127.0.0.1", 0)) as listener:
         session = session_at(listener.getsockname()[1], folder, deadline_seconds=0.3)
         began = time.monotonic()
-        with pytest.raises(TransferError, match="timed out"):
+        with pytest.raises(TransferError, match="no answer in time"):
             session.open([])
         session.close()
 
@@ -398,3 +399,29 @@ class Impostor:
                     self._behave(connection)
             except OSError:
                 continue
+
+
+def test_a_link_says_why_it_is_offline(broker: Mosquitto, start: Callable[..., Link]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    away = start(nobody)
+    assert until(lambda: away.trouble != "")
+    there = start(broker.port)
+    assert there.wait_online(WAIT_SECONDS)
+
+    assert away.trouble == f"broker 127.0.0.1:{nobody}: Connection refused"
+    assert there.trouble == ""
+
+
+def test_a_device_whose_certificate_is_revoked_learns_that_from_the_broker(
+    tmp_path: Path, folder: Folder, broker: Mosquitto, start: Callable[..., Link]
+) -> None:
+    pem = x509.load_pem_x509_certificate((folder.identity / "device.pem").read_bytes())
+    revoked = tmp_path / "revoked.pem"
+    revoked.write_bytes(broker.authority.list_revoked([f"{pem.serial_number:x}"], dt.datetime.now(dt.UTC)))
+    with device_side.serving(broker.authority, revoked=revoked) as side:
+        link = start(int(side.url.rpartition(":")[2]))
+        told = until(lambda: "it refuses this side's certificate, which is revoked" in link.trouble)
+        link.stop()
+
+    assert told, link.trouble

@@ -1,14 +1,19 @@
 """A whole agent under a service manager: it says that it is up, that it lives, and that it goes down."""
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from muster_agent import Agent
+from muster_agent.notify import Notifier
 from support import agent_site
 from support.agent_site import AgentSite
+
+LIMIT = 0.4  # seconds
 
 
 @pytest.fixture
@@ -36,3 +41,44 @@ def test_an_agent_tells_its_manager_of_its_course(
     assert told[0] == "READY=1"
     assert set(told[1:-1]) == {"WATCHDOG=1"}
     assert time.monotonic() - began > 4 * 0.1  # not at each tick, but as often as the watchdog needs
+
+
+def test_the_signs_of_life_end_when_the_loop_stands_still_and_begin_again_with_it(
+    site: AgentSite, tmp_path: Path
+) -> None:
+    stalled, goes_on = threading.Event(), threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        notifier = Notifier(str(tmp_path / "notify"), watchdog_seconds=LIMIT)
+        with Agent(site.device.root, notifier=notifier) as agent:
+            before = [manager.recv(100).decode() for _ in range(4)]
+            tick = agent._course.tick
+
+            def stand_still() -> None:
+                stalled.set()
+                goes_on.wait(60)
+                tick()
+
+            agent._course.tick = stand_still  # type: ignore[method-assign]  # as a disk that hangs does
+            assert stalled.wait(30)
+            threading.Event().wait(LIMIT / 2)
+            manager.settimeout(0.0)
+            while heard(manager):
+                pass  # what was sent until then
+            manager.settimeout(3 * LIMIT)
+            silent = heard(manager) is None
+            goes_on.set()
+            manager.settimeout(30)
+            after = heard(manager)
+
+    assert set(before[1:]) == {"WATCHDOG=1"}
+    assert silent
+    assert after == "WATCHDOG=1"
+
+
+def heard(manager: socket.socket) -> str | None:
+    try:
+        return manager.recv(100).decode()
+    except (TimeoutError, BlockingIOError):
+        return None

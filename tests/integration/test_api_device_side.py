@@ -163,6 +163,23 @@ def test_the_repository_needs_a_certificate(side: Side, path: str) -> None:
     assert (answer.status_code, answer.json()["error"]["reason"]) == (403, "unsigned")
 
 
+def test_a_timestamp_that_a_device_knows_is_not_sent_again(side: Side) -> None:
+    side.enrol()
+    path = "/repository/metadata/timestamp.json"
+    with side.client("berlin-1") as client:
+        first = client.get(path)
+        tag = first.headers["etag"]
+        known = client.get(path, headers={"If-None-Match": tag})
+        weak = client.get(path, headers={"If-None-Match": f'"other", W/{tag}'})
+        side.office.release()
+        changed = client.get(path, headers={"If-None-Match": tag})
+
+    assert [one.status_code for one in (first, known, weak, changed)] == [200, 304, 304, 200]
+    assert (known.content, known.headers["etag"], known.headers["cache-control"]) == (b"", tag, "no-cache")
+    assert changed.content != first.content
+    assert changed.headers["etag"] != tag
+
+
 def test_a_device_reads_signed_metadata(side: Side) -> None:
     side.enrol()
     with side.client("berlin-1") as client:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from muster_agent.check import BUDGET, check, main, render
 from muster_agent.runner import Verdict, Zygote
 from muster_models.errors import Reason
 from support import onnx_models, small_models
+from support.real_models import EXAMPLES, MODELS, real_model
 from support.tflite_models import File, Subgraph, Tensor
 
 ZOO = Path(__file__).parents[3] / "shared/fixtures/zoo"
@@ -90,6 +92,27 @@ def test_a_bad_file_harms_nothing_where_no_reader_inspects_it(
     assert verdict.accepted == (verdict.reason is None)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_was_learnt_here_is_accepted_with_answers_of_others(
+    zygote: Zygote, tmp_path: Path, name: str
+) -> None:
+    verdict = check(real_model(name).lay_out(tmp_path / "v", Path(name).suffix), zygote)
+
+    assert (verdict.accepted, verdict.detail, verdict.warnings) == (True, "", ())
+    assert verdict.examples == EXAMPLES
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_was_learnt_here_is_refused_when_it_answers_a_little_otherwise(
+    zygote: Zygote, tmp_path: Path, name: str
+) -> None:
+    model = real_model(name)
+    wrong = replace(model, answers=[answer + np.float32(0.01) for answer in model.answers])
+    verdict = check(wrong.lay_out(tmp_path / "v", Path(name).suffix), zygote)
+
+    assert (verdict.accepted, verdict.reason) == (False, Reason.WRONG_OUTPUT)
+
+
 def example(folder: Path, answer: float) -> Path:
     folder.mkdir()
     (folder / "small.onnx").write_bytes(small_models.scaling(2))
@@ -103,8 +126,19 @@ def test_an_example_decides(zygote: Zygote, tmp_path: Path) -> None:
     wrong = check(example(tmp_path / "wrong", 7.0), zygote)
 
     assert right.accepted
+    assert right.examples == 1
+    assert "answers of 1 example are as expected" in render(tmp_path, right, "table")
     assert (wrong.accepted, wrong.reason) == (False, Reason.WRONG_OUTPUT)
     assert "case.npz" in wrong.detail
+
+
+def test_an_acceptance_without_any_example_says_so(zygote: Zygote, tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    path.write_bytes(small_models.scaling(2))
+    verdict = check(path, zygote)
+
+    assert (verdict.accepted, verdict.examples) == (True, 0)
+    assert "no example was there" in render(path, verdict, "table")
 
 
 def test_a_damaged_example_is_no_example(zygote: Zygote, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.controller_process import ControllerProcess, Done
+from support.controller_process import ControllerProcess, Done, execute
 
 ZOO = Path(__file__).parents[2] / "models/zoo"
 
@@ -107,14 +107,37 @@ def test_a_version_is_withdrawn_with_the_release_key(controller: ControllerProce
 @pytest.mark.usefixtures("digits")
 def test_roles_are_signed_again_before_they_expire(controller: ControllerProcess) -> None:
     before = (controller.status() or {})["expires"]
-    done = controller.muster("keys", "renew", str(controller.folder / "keys"))
-    root = controller.muster("keys", "renew", str(controller.folder / "keys"), "root")
+    keys = str(controller.folder / "keys")
+    done = controller.muster("keys", "renew", "--keys", keys)
+    root = controller.muster("keys", "renew", "root", "digits", "--keys", keys)
     after = (controller.status() or {})["expires"]
 
-    assert (done.code, done.out) == (0, "signed again: targets, model-digits\n")
-    assert (root.code, root.out) == (0, "signed again: root\n")
+    assert (done.code, done.out) == (0, "signed again: targets, digits\n")
+    assert (root.code, root.out) == (0, "signed again: root, digits\n")
     for role in ("root", "targets", "model-digits"):
         assert after[role] >= before[role]
+
+
+def test_roles_are_named_in_one_way_and_an_unknown_one_is_told_what_there_is(
+    controller: ControllerProcess,
+) -> None:
+    keys = str(controller.folder / "keys")
+    one = json.loads(controller.muster("keys", "show", "root", "-o", "json").out)
+    shown = controller.muster("keys", "show", keys)
+    renewed = controller.muster("keys", "renew", "nothing", "--keys", keys)
+
+    assert [held["role"] for held in one] == ["root"]
+    assert (shown.code, renewed.code) == (3, 3)
+    for done in (shown, renewed):
+        assert "expected root, targets, or the name of a model; there are: root, " in done.err
+
+
+def test_founding_says_what_the_operators_command_needs(tmp_path: Path) -> None:
+    done = execute("muster-controller", "init", str(tmp_path / "home"), "--port", "8555")
+
+    assert done.code == 0, done.err
+    token = tmp_path / "home/operator.token"
+    assert f"export MUSTER_URL=http://127.0.0.1:8555 MUSTER_TOKEN_FILE={token}\n" in done.out
 
 
 def test_publishing_without_keys_says_how_to_make_them(controller: ControllerProcess, tmp_path: Path) -> None:
@@ -129,18 +152,19 @@ def test_a_device_token_names_the_device(controller: ControllerProcess) -> None:
     plain = controller.muster("device", "token", "oslo-1", "--label", "site=oslo")
 
     made = json.loads(as_json.out)
-    assert set(made) == {"device", "token", "expires_at"}
+    assert set(made) == {"device", "token", "expires_at", "url"}
     assert made["token"].startswith("mst1.oslo-1.")
     assert plain.out.startswith("mst1.oslo-1.")
     assert plain.out.count("\n") == 1
-    assert "muster-agent enrol" in plain.err
+    assert made["url"] == f"https://localhost:{controller.ports['device']}"
+    assert f"UTC, on the device: muster-agent enrol {made['url']} {plain.out}".strip() in plain.err
 
 
 @pytest.mark.usefixtures("digits")
 def test_a_plan_is_shown_with_what_stands_in_its_way(controller: ControllerProcess) -> None:
     done = controller.muster(
         "rollout", "plan", "digits@1.0.0", "--where", "site = oslo", "--stages", "25%,100%",
-        "--control", "25%", "--soak", "5", "--minimum-windows", "3", "--budget", "0.02", "-o", "json",
+        "--control", "25%", "--soak", "5", "--minimum-rounds", "3", "--budget", "0.02", "-o", "json",
     )  # fmt: skip
 
     plan = json.loads(done.out)
@@ -168,6 +192,10 @@ def test_a_model_is_stopped_and_started(controller: ControllerProcess) -> None:
     audit = json.loads(controller.muster("audit", "list", "-o", "json", "--limit", "2").out)
 
     assert (stopped.code, again.code, started.code) == (0, 5, 0)
+    assert stopped.out == (
+        "digits is stopped: no device runs a version of it now; on one that installs it, what the version "
+        "declares holds\n"
+    )
     assert [(entry["action"], entry["reason"]) for entry in audit] == [
         ("model.start", ""),
         ("model.stop", "smoke"),
@@ -183,9 +211,20 @@ def test_drift_without_windows_is_an_empty_page(controller: ControllerProcess) -
     assert "brightness" in {feature["name"] for feature in view["features"]}
 
 
+@pytest.mark.usefixtures("digits")
+def test_exported_windows_begin_with_their_baselines(controller: ControllerProcess) -> None:
+    lines = controller.muster("drift", "export", "digits").out.splitlines()
+    ((digest, columns),) = [(line["baseline"], line["columns"]) for line in map(json.loads, lines)]
+
+    assert len(digest) == 64
+    assert "brightness" in {column["name"] for column in columns}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        ("drift explain 99", 3, "no alarm 99"),
+        ("drift export nothing", 3, "no model"),
         ("device show nobody", 3, "no device 'nobody'"),
         ("version show digits@9.9.9", 3, "no version digits@9.9.9"),
         ("rollout watch 99", 3, "no rollout 99"),
@@ -239,7 +278,7 @@ def test_a_controller_that_does_not_answer_is_named(controller: ControllerProces
     done = controller.muster("status", "--url", "http://127.0.0.1:9")
 
     assert done.code == 1
-    assert "http://127.0.0.1:9" in done.err
+    assert done.err == "muster: http://127.0.0.1:9: no answer from the controller: Connection refused\n"
 
 
 def test_the_status_shows_every_part(controller: ControllerProcess) -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from muster_agent import Client, Model
+from muster_agent.prediction_ids import Answer
 from muster_agent.runner import Serving
 from muster_agent.serving.server import Server
 from muster_models.errors import PredictionError, Reason
@@ -26,9 +27,18 @@ class Doubler:
     def serving(self) -> Mapping[str, Serving]:
         return {"digits": Serving(MANIFEST, "f" * 64, stopped=False, alive=True)}
 
+    def served(self, model: str) -> Serving | None:
+        return self.serving().get(model)
+
     def predict(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
         assert model == "digits"
         return {"y": np.asarray(inputs["x"], np.float32) * np.float32(2)}
+
+    def predict_real(self, model: str, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        return self.predict(model, inputs)
+
+    def answer(self, model: str, inputs: Mapping[str, ArrayLike]) -> Answer:
+        return Answer(self.predict(model, inputs), ())
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from muster_agent.runner import Runner, Zygote
 from muster_models.trust.verified import VerifiedManifest
 from support import small_models
+from support.processes import own_family, private_bytes
 from support.verified import answers, lay_out, rows
 
 MODELS = 12
@@ -26,17 +27,6 @@ def zygote() -> Iterator[Zygote]:
     zygote.close()
 
 
-def private_bytes(pid: int) -> int:
-    """Return the memory that would come back if a process ended."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
-
-
-def children(pid: int) -> list[int]:
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [*found, *(below for child in found for below in children(child))]
-
-
 def version(folder: Path, number: int) -> VerifiedManifest:
     golden = answers(1.0, float(number))
     return lay_out(folder, small_models.scaling(number), golden=golden, name=f"small-{number}")
@@ -47,7 +37,7 @@ def threads(pid: int) -> int:
 
 
 def test_twelve_models_answer_within_the_memory_of_one_device(zygote: Zygote, tmp_path: Path) -> None:
-    before = set(children(_own_pid()))
+    before = set(own_family())
     runner = Runner(zygote, on_failure=_unexpected)
     for number in range(1, MODELS + 1):
         folder = tmp_path / str(number)
@@ -56,7 +46,7 @@ def test_twelve_models_answer_within_the_memory_of_one_device(zygote: Zygote, tm
         runner.activate(verified, folder)
     numbers = range(1, MODELS + 1)
     answered = [runner.predict(f"small-{number}", rows(2.0))["y"][0, 0] for number in numbers]
-    workers = [pid for pid in children(_own_pid()) if pid not in before]
+    workers = [pid for pid in own_family() if pid not in before]
     used = sorted(private_bytes(pid) for pid in workers)
     running = max(threads(pid) for pid in workers)
     runner.close()
@@ -69,10 +59,6 @@ def test_twelve_models_answer_within_the_memory_of_one_device(zygote: Zygote, tm
     assert used[-1] <= MOST_EACH
     assert sum(used) <= MOST_IN_ALL
     assert running == 1
-
-
-def _own_pid() -> int:
-    return int(Path("/proc/self").resolve().name)
 
 
 def _unexpected(*told: object) -> None:

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from muster_agent.runner import Isolation, Patience, Runner, Zygote
+from muster_agent.runner.inline import InlineModel
 from muster_models.errors import MusterError, PredictionError, Reason
 from muster_models.manifest import Budget
 from muster_models.trust.verified import VerifiedManifest
 from support import small_models
+from support.processes import own_family, private_bytes
 from support.verified import QUICK, answers, lay_out, rows
+from support.waiting import until
 
 Swap = Literal["beside", "stop-then-load"]
 SWAPS = 50
@@ -307,3 +310,37 @@ def test_every_call_is_told_with_its_outcome(zygote: Zygote, tmp_path: Path) -> 
     assert (told[1][3], told[1][5]) == (None, caught.value)
     assert isinstance(told[0][4], float)
     assert 0 < told[0][4] < 1
+
+
+MEBIBYTES = 24  # of each version
+
+
+def test_memory_returns_to_that_of_one_model(runner: Runner, tmp_path: Path) -> None:
+    folders = [tmp_path / str(factor) for factor in (1, 2)]
+    versions = [
+        lay_out(
+            folder,
+            small_models.weighing(factor, MEBIBYTES),
+            golden=answers(1.0, factor),
+            version=f"1.{factor}.0",
+            budget=msgspec.structs.replace(QUICK, memory_bytes=2**29),
+        )
+        for factor, folder in enumerate(folders, 1)
+    ]
+    family = own_family()
+    for verified, folder in zip(versions, folders, strict=True):
+        runner.activate(verified, folder)
+    alone = memory_of(runner, family)
+    for number in range(20):
+        runner.activate(versions[number % 2], folders[number % 2])
+        runner.predict("small", rows(1.0))
+
+    assert memory_of(runner, family) - alone < MEBIBYTES * 2**20 // 2
+
+
+def memory_of(runner: Runner, family: list[int]) -> int:
+    """Return the bytes held by this process and its children, once the workers of old versions have ended."""
+    workers = 0 if isinstance(runner._slots["small"].answering, InlineModel) else 1
+
+    assert until(lambda: len(own_family()) == len(family) + workers)
+    return sum(private_bytes(pid) for pid in own_family())

@@ -5,10 +5,11 @@ from random import Random
 
 import pytest
 
-from muster_agent.store import NEW, OLD_STATE, STATE, BlobWriter, Store, _blob, _encode
+from muster_agent.arrival import BlobWriter, Content, blob_name
+from muster_agent.store import NEW, OLD_STATE, STATE, Store, _encode
 from muster_agent.update.state import AgentState, kept
 from muster_models.errors import StorageError
-from muster_models.manifest import FileEntry
+from muster_models.manifest import Manifest
 from muster_models.trust.verified import VerifiedManifest
 from support.device_course import DeviceCourse
 from support.disk import Fault
@@ -38,7 +39,7 @@ class NoFileSync(Store):
 class NoBlobSync(Store):
     """Gives a downloaded file its name before it is on the medium."""
 
-    def blob_writer(self, entry: FileEntry) -> BlobWriter:
+    def blob_writer(self, entry: Content) -> BlobWriter:
         writer = super().blob_writer(entry)
         writer._sync = lambda: None  # type: ignore[method-assign]
         return writer
@@ -58,17 +59,18 @@ class NoBlobFolderSync(Store):
     """Trusts that a downloaded file has its name."""
 
     def put_manifest(self, verified: VerifiedManifest) -> None:
+        self._make_folders()
         name = f"manifests/{verified.digest}"
         self._write_new(name, verified.document)
         self._disk.rename(name + NEW, name)
         self._disk.sync_folder("manifests")
 
-    def blob_writer(self, entry: FileEntry) -> BlobWriter:
+    def blob_writer(self, entry: Content) -> BlobWriter:
         writer = super().blob_writer(entry)
 
         def commit() -> None:
             writer._sync()
-            self._disk.rename(writer._part, _blob(entry))
+            self._disk.rename(writer._part, blob_name(entry))
 
         writer.commit = commit  # type: ignore[method-assign]
         return writer
@@ -78,6 +80,7 @@ class NoManifestFolderSync(Store):
     """Trusts that a manifest has its name."""
 
     def put_manifest(self, verified: VerifiedManifest) -> None:
+        self._make_folders()
         name = f"manifests/{verified.digest}"
         self._write_new(name, verified.document)
         self._disk.rename(name + NEW, name)
@@ -98,11 +101,11 @@ class StateInPlace(Store):
 class FinalName(Store):
     """Downloads into the file's final name, and trusts the length of what it finds there."""
 
-    def blob_writer(self, entry: FileEntry) -> BlobWriter:
-        self._disk.remove(_blob(entry))
+    def blob_writer(self, entry: Content) -> BlobWriter:
+        self._disk.remove(blob_name(entry))
         writer = super().blob_writer(entry)
-        writer._part = _blob(entry)
-        writer._file = self._disk.append(_blob(entry))
+        writer._part = blob_name(entry)
+        writer._file = self._disk.append(blob_name(entry))
         return writer
 
     def verify(self, verified: VerifiedManifest) -> None:
@@ -164,7 +167,7 @@ class NoOldState(Store):
 class SyncsTwice(Store):
     """Believes a sync that succeeds after one that failed."""
 
-    def blob_writer(self, entry: FileEntry) -> BlobWriter:
+    def blob_writer(self, entry: Content) -> BlobWriter:
         self._desk.spoiled.clear()
         return super().blob_writer(entry)
 
@@ -177,6 +180,17 @@ class SwallowsRefusals(Store):
             super().save(state)
         except StorageError:
             self._kept = kept(state)
+
+
+class KeepsPatches(Store):
+    """Leaves the patches of the versions that it keeps behind."""
+
+    def discard(self, content: Content) -> None:
+        pass
+
+    def _needed_by(self, manifest: Manifest) -> set[str]:
+        patches = {delta.sha256 for entry in manifest.files for delta in entry.deltas}
+        return super()._needed_by(manifest) | patches
 
 
 def course_of(store: type[Store]) -> type[DeviceCourse]:
@@ -221,6 +235,7 @@ MUTANTS = [
     NoOldState,
     SyncsTwice,
     SwallowsRefusals,
+    KeepsPatches,
 ]
 
 

@@ -8,12 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster_agent.update import steps
-from muster_agent.update.state import ON_TRIAL, WORKING, AgentState, ModelState, kept, report
+from muster_agent.update.moves import DOUBT_SECONDS, DOUBTFUL, MAX_DOUBTS, MAX_TRIES, PATIENCE, SLICE_SECONDS
+from muster_agent.update.state import ON_TRIAL, WORKING, AgentState, InShadow, ModelState, kept, report
 from muster_agent.update.steps import AnyEvent
-from muster_agent.update.updater import MAX_CRASHES, MAX_TRIES, PATIENCE, step
+from muster_agent.update.updater import MAX_CRASHES, step
 from muster_models.errors import Reason
-from muster_models.wire import Phase
-from support.model_states import ALL, CURRENT, NEXT, NOTHING, NOW, OLDER, OTHER, SEQUENCE, WORK, asked
+from muster_models.wire import Phase, Shadow
+from support.model_states import (
+    ALL,
+    CURRENT,
+    DOWNLOADING,
+    NEXT,
+    NOTHING,
+    NOW,
+    OLDER,
+    OTHER,
+    SEQUENCE,
+    SHADOW,
+    VERIFYING,
+    WORK,
+    asked,
+)
 
 SLOTS = (OLDER, CURRENT, NEXT, OTHER)
 RESTING = frozenset(Phase) - WORKING
@@ -28,6 +43,10 @@ def events(digest: str, now: float, jitter: float) -> list[AnyEvent]:
             steps.Wanted(model=asked(slot, stop=stop), sequence=SEQUENCE + newer, delay=delay, **at)
             for newer, delay, stop in ((-1, 0.0, False), (0, 0.0, False), (1, 0.0, True), (1, 9.0, False))
         ),
+        *(
+            steps.Wanted(model=asked(slot, shadow=shadow), sequence=SEQUENCE + 1, **at)
+            for shadow in (SHADOW, Shadow(seconds=1.5 * SLICE_SECONDS))
+        ),
         *(steps.Unwanted(sequence=SEQUENCE + newer, **at) for newer in (-1, 0, 1)),
         steps.Downloaded(digest=digest, **at),
         *(
@@ -40,6 +59,9 @@ def events(digest: str, now: float, jitter: float) -> list[AnyEvent]:
         steps.Refused(digest=digest, reason=Reason.UNSIGNED, detail="x" * 9999, **at),
         steps.PreflightPassed(digest=digest, **at),
         steps.PreflightFailed(digest=digest, reason=crashed, detail="x" * 9999, **at),
+        steps.ShadowBegan(digest=digest, **at),
+        steps.ShadowSkipped(digest=digest, detail="x" * 9999, **at),
+        steps.ShadowFailed(digest=digest, reason=crashed, detail="x" * 9999, **at),
         steps.Activated(digest=digest, **at),
         steps.ActivationFailed(digest=digest, reason=crashed, detail="x" * 9999, **at),
         steps.WorkerFailed(digest=digest, reason=crashed, detail="x" * 9999, **at),
@@ -72,18 +94,20 @@ any_state = st.builds(
     ModelState,
     model=st.just("digits"),
     sequence=st.integers(SEQUENCE - 1, SEQUENCE + 1),
-    wanted=st.sampled_from([asked(slot) for slot in SLOTS]),
+    wanted=st.sampled_from([asked(slot, shadow=shadow) for slot in SLOTS for shadow in (None, SHADOW)]),
     current=any_slot,
     previous=any_slot,
     candidate=st.sampled_from(SLOTS),
     phase=st.sampled_from(Phase),
     target=st.none() | st.sampled_from([slot.manifest for slot in SLOTS]),
     attempts=st.integers(0, PATIENCE + 1),
+    doubts=st.integers(0, MAX_DOUBTS + 1),
     tries=st.integers(0, MAX_TRIES + 1),
     deadline=st.none() | st.floats(0, 10_000),
     crashes=st.integers(0, 5),
     last_crash=st.none() | st.floats(0, 10_000),
     revive_at=st.none() | st.floats(0, 10_000),
+    shadow=st.builds(InShadow, began=st.booleans(), served=st.floats(0, 1000)),
 )
 
 
@@ -113,7 +137,7 @@ def test_a_phase_that_works_has_a_candidate_and_a_deadline_and_one_that_rests_ha
         assert after.candidate is not None
         assert after.deadline is not None
         assert after.target == after.candidate.manifest
-    elif after.phase is Phase.FAILED:
+    elif after.phase in {Phase.FAILED, Phase.REJECTED}:
         assert (after.candidate is None) == (after.deadline is None)
     else:
         assert (after.candidate, after.deadline) == (None, None)
@@ -125,7 +149,62 @@ def test_time_alone_leads_every_working_phase_on(state: ModelState) -> None:
         assert state.deadline is not None
         after, _ = step(state, steps.Tick(now=state.deadline))
 
-        assert after.phase is not state.phase
+        assert after.phase is not state.phase or after.shadow.served > state.shadow.served
+
+
+@given(reachable)
+def test_time_alone_ends_every_shadow(state: ModelState) -> None:
+    for _ in range(2):
+        if state.phase is not Phase.SHADOW:
+            break
+        assert state.deadline is not None
+        state, _ = step(state, steps.Tick(now=state.deadline))
+
+    assert state.phase is not Phase.SHADOW
+
+
+@given(reachable, any_event)
+def test_whatever_leads_out_of_the_shadow_ends_it_first(state: ModelState, event: AnyEvent) -> None:
+    after, actions = step(state, event)
+
+    ends = [action for action in actions if isinstance(action, steps.EndShadow)]
+    left = state.phase is Phase.SHADOW and after.phase is not Phase.SHADOW
+    assert ends == ([steps.EndShadow(state.candidate.manifest)] if left and state.candidate else [])
+    assert not left or isinstance(actions[0], steps.EndShadow)
+    assert after.phase is Phase.SHADOW or after.shadow == InShadow()
+
+
+@given(reachable, any_event)
+def test_only_a_version_that_is_in_shadow_beside_another_is_begun_with_there(
+    state: ModelState, event: AnyEvent
+) -> None:
+    after, actions = step(state, event)
+
+    for action in actions:
+        if isinstance(action, steps.BeginShadow):
+            assert after.phase is Phase.SHADOW
+            assert (after.candidate and after.candidate.manifest, after.shadow_order) == (
+                action.digest,
+                action.order,
+            )
+            assert after.current is not None
+            assert not after.stopped
+            assert not after.shadow.began
+
+
+@given(reachable, st.sampled_from(Reason), courses)
+def test_what_failed_in_shadow_does_not_answer_until_it_is_asked_for_again(
+    state: ModelState, reason: Reason, course: list[AnyEvent]
+) -> None:
+    if state.phase is Phase.SHADOW and state.candidate is not None:
+        digest = state.candidate.manifest
+        state, actions = step(state, steps.ShadowFailed(now=0.0, digest=digest, reason=reason))
+        assert (state.phase, state.current) == (Phase.FAILED, state.current)
+        for event in course:
+            if isinstance(event, steps.Wanted | steps.Unwanted) or digest in proven(state):
+                continue
+            assert steps.Activate(digest) not in actions
+            state, actions = step(state, event)
 
 
 @given(reachable)
@@ -140,16 +219,19 @@ def test_time_alone_ends_every_trial(state: ModelState) -> None:
 
 
 @given(reachable, any_event)
-def test_tries_count_activations_on_trial_and_nothing_else(state: ModelState, event: AnyEvent) -> None:
+def test_tries_count_beginnings_in_shadow_and_on_trial_and_nothing_else(
+    state: ModelState, event: AnyEvent
+) -> None:
     after, actions = step(state, event)
 
     tried = after.phase is Phase.ACTIVATING and steps.Activate(after.target or "") in actions
-    if after.tries > state.tries:
-        assert tried
-        assert after.tries == state.tries + 1
-    else:
-        assert not tried
+    shadowed = any(isinstance(action, steps.BeginShadow) for action in actions)
+    if not (tried or shadowed):
         assert after.tries in {0, state.tries}
+    elif tried and state.phase is Phase.SHADOW:
+        assert after.tries == 1  # the trial counts anew
+    else:
+        assert after.tries in {1, state.tries + 1}
 
 
 @given(reachable, st.integers(1, 10))
@@ -158,7 +240,7 @@ def test_starts_that_never_end_well_bring_the_old_version_back(state: ModelState
         state, _ = step(state, steps.Restarted(now=0.0))
 
     assert state.tries <= MAX_TRIES
-    assert starts <= MAX_TRIES or state.phase not in ON_TRIAL
+    assert starts <= MAX_TRIES or state.phase not in ON_TRIAL | {Phase.SHADOW}
 
 
 @given(reachable, any_event)
@@ -248,11 +330,12 @@ def test_an_older_desired_state_changes_nothing(state: ModelState, event: AnyEve
 def test_the_same_desired_state_twice_is_the_same_as_once(state: ModelState, event: AnyEvent) -> None:
     if isinstance(event, steps.Wanted):
         once, _ = step(state, event)
-        if once.phase is not Phase.SUPERSEDED:  # which the repetition calls idle
+        left = once.phase in {Phase.SUPERSEDED, Phase.ROLLED_BACK} and once.phase is not state.phase
+        if not left:  # the repetition calls what was left for the version that runs idle
             assert step(once, event) == (once, ())
 
 
-@given(reachable, st.sampled_from(Reason))
+@given(reachable, st.sampled_from(sorted(set(Reason) - DOUBTFUL)))
 def test_what_failed_for_good_is_not_tried_again_by_time_starts_or_repetition(
     state: ModelState, reason: Reason
 ) -> None:
@@ -266,15 +349,47 @@ def test_what_failed_for_good_is_not_tried_again_by_time_starts_or_repetition(
         assert run(course, failed).candidate is None
 
 
+@given(
+    st.sampled_from([DOWNLOADING, VERIFYING]),
+    st.lists(st.tuples(st.sampled_from(sorted(DOUBTFUL)), st.floats(0, 1)), min_size=1, max_size=12),
+)
+def test_what_damage_on_the_way_explains_is_fetched_again_by_time_alone_ever_and_told_once(
+    state: ModelState, refusals: list[tuple[Reason, float]]
+) -> None:
+    told, now = 0, NOW
+    for number, (reason, jitter) in enumerate(refusals, 1):
+        refused = steps.Refused(now=now, jitter=jitter, digest=NEXT.manifest, reason=reason)
+        state, actions = step(state, refused)
+        told += sum(isinstance(action, steps.Emit) for action in actions)
+
+        assert state.phase is (Phase.ASSIGNED if number < MAX_DOUBTS else Phase.REJECTED)
+        assert state.deadline is not None
+        assert number < MAX_DOUBTS or state.deadline - now > DOUBT_SECONDS / 2 - 1
+        now = state.deadline
+        state, _ = step(state, steps.Tick(now=now))
+        assert state.phase is Phase.DOWNLOADING
+
+    assert told == (len(refusals) >= MAX_DOUBTS)
+
+
+@given(reachable, st.integers(1, 20))
+def test_starts_again_and_again_fetch_nothing_that_was_refused(state: ModelState, starts: int) -> None:
+    if state.phase is Phase.REJECTED and state.candidate is not None:
+        for _ in range(starts):
+            state, actions = step(state, steps.Restarted(now=NOW))
+            state, more = step(state, steps.Tick(now=NOW + 60))
+
+            assert not any(isinstance(action, steps.Download) for action in actions + more)
+
+
+_NEEDING_FILES = steps.Download | steps.Verify | steps.Preflight | steps.BeginShadow | steps.Activate
+
+
 @given(reachable, any_event)
 def test_files_that_an_action_needs_are_kept(state: ModelState, event: AnyEvent) -> None:
     after, actions = step(state, event)
 
-    needed = {
-        action.digest
-        for action in actions
-        if isinstance(action, steps.Download | steps.Verify | steps.Preflight | steps.Activate)
-    }
+    needed = {action.digest for action in actions if isinstance(action, _NEEDING_FILES)}
     assert needed <= kept(AgentState(models={"digits": after}))
 
 

@@ -22,6 +22,17 @@ models = st.builds(
     reason=st.none() | st.sampled_from(Reason),
     detail=st.text(max_size=100),
 )
+shadows = st.builds(
+    wire.ShadowCounts,
+    candidate=digests,
+    calls=numbers,
+    rows=numbers,
+    agreed=numbers,
+    errors=numbers,
+    dropped=numbers,
+    latency=st.lists(numbers, max_size=16).map(tuple),
+    difference=st.floats(0, 1e300),
+)
 windows = st.builds(
     wire.Window,
     device=devices,
@@ -36,6 +47,7 @@ windows = st.builds(
     errors=numbers,
     latency=st.lists(numbers, max_size=16).map(tuple),
     sketch=st.binary(max_size=200),
+    shadow=st.none() | shadows,
 )
 reports = st.builds(
     wire.Report,

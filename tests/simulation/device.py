@@ -22,7 +22,7 @@ from muster_agent.update.course import Course
 from muster_agent.update.download import Downloader
 from muster_agent.update.executor import Executor
 from muster_agent.update.installer import Installer, Parts
-from muster_agent.update.steps import AnyEvent, WorkerFailed
+from muster_agent.update.steps import AnyEvent, ShadowFailed, WorkerFailed
 from muster_agent.update.updater import MAX_CRASHES
 from muster_models import topics, wire
 from muster_models.errors import MessageError, Reason, StorageError, TrustError
@@ -242,7 +242,6 @@ class Device:
         models = agent.course.state.models.values()
         if any(model.candidate is not None or model.revive_at is not None for model in models):
             return False
-        # One that refused damaged bytes tries again when its desired state is renewed.
         wanted = {model.wanted.manifest for model in models if model.wanted is not None}
         return wanted == {model.current.manifest for model in models if model.current is not None}
 
@@ -288,6 +287,7 @@ class Agent:
             offset=device.offset,
             drifts=lambda: shared.drifts(device.site),
             is_asked=shared.is_asked,
+            beside=self._beside,
         )
         outbox = Outbox(
             shared.folder / f"{device.name}.sqlite",
@@ -300,7 +300,9 @@ class Agent:
         )
         self.outbox = Mailbox(outbox, device.name, witness=shared.witness, is_cut=device.is_cut)
         self.notices = Notices(self.outbox, wake=self._send_soon, clock=self.clock)
-        self.runner = SimulatedRunner(shared.catalogue, activated=self._activated, dies=self._die_soon)
+        self.runner = SimulatedRunner(
+            shared.catalogue, activated=self._activated, dies=self._die_soon, fails=self._fail_soon
+        )
         self._verifier = SimulatedVerifier(shared.catalogue, device.name, wall=device.wall)
         self._executor = Executor(
             Installer(self._parts()),
@@ -414,6 +416,18 @@ class Agent:
     def _die_soon(self, answering: Answering) -> None:
         self._later(self._luck.uniform(0.5, 4), lambda: self._die(answering))
 
+    def _beside(self, model: str, digest: str) -> str | None:
+        return self.runner.beside(model, digest)
+
+    def _fail_soon(self, version: Version) -> None:
+        self._later(self._luck.uniform(0.5, 4), lambda: self._fail_in_shadow(version))
+
+    def _fail_in_shadow(self, version: Version) -> None:
+        held = self.runner.in_shadow.get(MODEL)
+        if held is not None and held[0] is version:
+            self.device.shared.witness.failed_in_shadow(self.device, version)
+            self._handle(MODEL, ShadowFailed(digest=version.digest, reason=Reason.CRASHED, now=self.clock()))
+
     def lose_worker(self) -> None:
         """Let a worker die that proved itself."""
         answering = self.runner.answering.get(MODEL)
@@ -491,7 +505,7 @@ class Agent:
             device=self.device.name,
             desired=self.course.state.sequence,
             agent=MACHINE.agent,
-            runtimes=dict(MACHINE.runtimes),
+            runtimes={str(kind): name for kind, name in MACHINE.runtimes.items()},
             hardware=MACHINE.hardware,
             memory_bytes=MACHINE.memory_bytes,
             disk_free_bytes=self.device.disk.free_bytes(),

@@ -43,6 +43,7 @@ class Mail:
 
     windows: Counter[WindowKey] = field(default_factory=Counter)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # by device and digest
+    shadows: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # calls, with the candidate
     events: Counter[EventKey] = field(default_factory=Counter)
     payloads: dict[Name, bytes] = field(default_factory=dict)
     acknowledged: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Witness:
         self.blamed: set[str] = set()
         self.outcomes: Counter[str] = Counter()
         self._told: set[tuple[str, int]] = set()
+        self._failed: set[tuple[str, str, int]] = set()  # in shadow: device, version, desired sequence
         self._highest: Counter[str] = Counter()
         self._calls: dict[str, int] = {}
         self._silent: dict[str, tuple[object, float]] = {}
@@ -121,13 +123,20 @@ class Witness:
 
     def _look_at_tries(self, device: "Device", before: ModelState, after: ModelState) -> None:
         grew = after.tries - before.tries
-        if grew > 0 and (after.phase is not Phase.ACTIVATING or grew > 1 or after.tries > MAX_TRIES):
+        is_begun = after.phase in {Phase.SHADOW, Phase.ACTIVATING}
+        if grew > 0 and (not is_begun or grew > 1 or after.tries > MAX_TRIES):
             detail = f"{device.name} {after.phase}: {before.tries} -> {after.tries}"
             self.broke("tries are counted on trial only", detail)
+
+    def failed_in_shadow(self, device: "Device", version: Version) -> None:
+        """Remember that a version failed while nobody was given its answers."""
+        self._failed.add((device.name, version.digest, device.sequence))
 
     def activated(self, device: "Device", version: Version) -> None:
         """Look at a version that is about to answer."""
         digest, name = version.digest, f"{version.name} on {device.name}"
+        if (device.name, digest, device.sequence) in self._failed:
+            self.broke("what failed in shadow does not answer", name)
         if digest not in self.catalogue.listed:
             self.broke("only listed versions run", name)
         if device.name not in self.admitted.get(digest, set()):
@@ -186,6 +195,8 @@ class Witness:
         """Remember a window that is in an outbox."""
         self.mail.windows[device, part.manifest, _milliseconds(part.start), _milliseconds(part.end)] += 1
         self.mail.calls[device, part.manifest] += part.calls
+        if part.shadow is not None:
+            self.mail.shadows[device, part.manifest, part.shadow.candidate] += part.shadow.calls
 
     def windows_of(self, digest: str) -> Counter[str]:
         """Return how many windows of a version each device has measured."""
@@ -288,6 +299,7 @@ class Witness:
             assert device.agent is not None
             status = device.agent.outbox.status()
             self._look_at_windows(connection, device.name, status)
+            self._look_at_shadows(connection, device.name, status)
             self._look_at_events(connection, device.name)
 
     def _look_at_windows(
@@ -308,6 +320,15 @@ class Witness:
         if stored != whole:
             lost, more = whole - stored, stored - whole
             self.broke("every window is stored exactly once", f"lost {dict(lost)}, too many {dict(more)}")
+
+    def _look_at_shadows(
+        self, connection: sqlite3.Connection, device: str, status: wire.OutboxStatus
+    ) -> None:
+        query = "SELECT device, digest, candidate, calls FROM shadow WHERE device = ?"
+        stored = Counter({tuple(key): calls for *key, calls in connection.execute(query, (device,))})
+        added = Counter({key: calls for key, calls in self.mail.shadows.items() if key[0] == device})
+        if stored - added or (added - stored and not status.dropped):
+            self.broke("what was asked in shadow is stored exactly once", f"added {added}, stored {stored}")
 
     def _look_at_events(self, connection: sqlite3.Connection, device: str) -> None:
         query = "SELECT kind, digest, detail FROM event WHERE device = ? AND kind <> 'dropped'"

@@ -12,10 +12,10 @@ from sqlmodel import Session
 
 from muster_agent.measure.outbox import Outbox
 from muster_agent.store import NEW, STATE, Store, _encode
-from muster_agent.update import updater
+from muster_agent.update import moves, updater
 from muster_agent.update.course import Course
 from muster_agent.update.state import AgentState, ModelState, kept
-from muster_agent.update.steps import Action, Activate, AnyEvent, Step
+from muster_agent.update.steps import Action, Activate, AnyEvent, ShadowFailed, Step
 from muster_controller import ingest
 from muster_controller.domain.facts import DeviceFacts
 from muster_controller.domain.rollouts import judge
@@ -26,7 +26,7 @@ from muster_controller.store import inbox
 from muster_models import topics, wire
 from muster_models.topics import Up
 from muster_models.trust import director
-from muster_models.wire import Desired
+from muster_models.wire import Desired, Phase
 from simulation import device
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -174,6 +174,15 @@ def never_roll_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("muster_agent.update.course.step", stays)
 
 
+def overlook_failures_in_shadow(patch: pytest.MonkeyPatch) -> None:
+    """What fails in shadow is activated all the same."""
+
+    def begins(state: ModelState, event: ShadowFailed) -> Step:
+        return moves.begin_trial(state, event.now) if state.phase is Phase.SHADOW else (state, ())
+
+    patch.setattr(updater, "_shadow_failed", begins)
+
+
 def obey_strangers(patch: pytest.MonkeyPatch) -> None:
     """A device obeys any envelope that parses."""
 
@@ -195,5 +204,6 @@ PLANTS: tuple[Plant, ...] = (
     give_control_the_candidate,
     judge_everything_healthy,
     never_roll_back,
+    overlook_failures_in_shadow,
     obey_strangers,
 )

@@ -17,7 +17,7 @@ from tuf.api.metadata import Targets
 from muster_agent.measure.outbox import WindowPart
 from muster_agent.measure.recorder import merge_windows
 from muster_agent.measure.recordings import Recordings, read_baseline
-from muster_agent.runner import Runner, Serving
+from muster_agent.runner import Runner, Serving, Terms
 from muster_agent.runner.job import Verdict
 from muster_agent.update.lanes import Job, Lanes
 from muster_agent.update.verifier import Verifier
@@ -27,7 +27,7 @@ from muster_models.sketch.window import sketch_rows
 from muster_models.trust.director import open_envelope
 from muster_models.trust.fetcher import Fetcher
 from muster_models.trust.verified import VerifiedManifest
-from muster_models.wire import Desired, DesiredModel, Window
+from muster_models.wire import Desired, DesiredModel, ShadowCounts, Window
 from simulation.versions import DRIFT, Kind, Version, latency
 from simulation.world import World
 
@@ -138,6 +138,7 @@ class SimulatedRunner(Runner):
     Args:
         activated: Told about every version before it answers.
         dies: Called when a worker is to die in a while.
+        fails: Called when a version in shadow is to fail in a while.
     """
 
     def __init__(
@@ -146,11 +147,14 @@ class SimulatedRunner(Runner):
         *,
         activated: Callable[[Version], None],
         dies: Callable[["Answering"], None],
+        fails: Callable[[Version], None],
     ) -> None:
         self._catalogue = catalogue
         self._activated = activated
         self._dies = dies
+        self._fails = fails
         self.answering: dict[str, Answering] = {}
+        self.in_shadow: dict[str, tuple[Version, Terms, Callable[[], None]]] = {}
 
     def preflight(self, verified: VerifiedManifest, folder: Path) -> Verdict:
         """Return whether a version answers its golden vectors."""
@@ -168,6 +172,28 @@ class SimulatedRunner(Runner):
         if version.kind is Kind.CRASHES:
             self._dies(answering)
 
+    def begin_shadow(
+        self, verified: VerifiedManifest, folder: Path, terms: Terms, *, ended: Callable[[], None]
+    ) -> None:
+        """Ask a version what the one that answers is asked."""
+        self._check(verified, folder)
+        self.end_shadow(verified.manifest.model)
+        version = self._catalogue.versions[verified.digest]
+        self.in_shadow[verified.manifest.model] = version, terms, ended
+        if version.kind is Kind.CRASHES:
+            self._fails(version)
+
+    def end_shadow(self, model: str) -> None:
+        """Ask it no more."""
+        if model in self.in_shadow:
+            *_, ended = self.in_shadow.pop(model)
+            ended()
+
+    def beside(self, model: str, digest: str) -> str | None:
+        """Return which version is in shadow beside one; None where none is."""
+        _, terms, _ = self.in_shadow.get(model, (None, None, None))
+        return terms.digest if terms is not None and terms.beside == digest else None
+
     def commit(self, model: str) -> None:
         """End the trial of what answers."""
         if model in self.answering:
@@ -179,6 +205,7 @@ class SimulatedRunner(Runner):
 
     def remove(self, model: str) -> None:
         """Let nothing answer."""
+        self.end_shadow(model)
         self.answering.pop(model, None)
 
     def serving(self) -> dict[str, Serving]:
@@ -203,6 +230,7 @@ class SimulatedRecordings(Recordings):
         wall: Unix seconds by the device's clock.
         drifts: Tells whether the world has changed where the device stands.
         is_asked: Tells whether anybody wants predictions.
+        beside: Tells which version is in shadow beside one.
     """
 
     def __init__(
@@ -215,8 +243,10 @@ class SimulatedRecordings(Recordings):
         offset: float,
         drifts: Callable[[], bool],
         is_asked: Callable[[], bool],
+        beside: Callable[[str, str], str | None],
     ) -> None:
         self._catalogue = catalogue
+        self._beside = beside
         self._wall = wall
         self._give = emit
         self._rows = chance
@@ -256,6 +286,7 @@ class SimulatedRecordings(Recordings):
         errors = version.errors(calls, self._rows)
         drift = DRIFT if self._drifts() else 0.0
         rows = version.answer(calls - errors, self._rows, offset=self._offset, drift=drift)
+        candidate = self._beside(model, digest)
         self._give(
             WindowPart(
                 model=model,
@@ -267,8 +298,15 @@ class SimulatedRecordings(Recordings):
                 errors=errors,
                 latency=latency(calls),
                 sketch=encode(sketch_rows(rows, version.baseline), version.baseline),
+                shadow=_asked(candidate, calls - errors) if candidate is not None else None,
             )
         )
+
+
+def _asked(candidate: str, calls: int) -> ShadowCounts:
+    """Return what a candidate answered that was asked every fourth call."""
+    asked = calls // 4
+    return ShadowCounts(candidate, asked, asked, asked // 2, 0, calls - asked, latency(asked))
 
 
 class SimulatedLanes(Lanes):

@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -20,6 +20,7 @@ from tuf.api.metadata import Metadata, Targets
 from muster_controller.domain.rollouts.machine import Abort, Resume, RolloutPhase, State, Step
 from muster_controller.domain.rollouts.plan import Plan, Stage
 from muster_models.trust import publisher
+from muster_models.wire import Shadow
 from simulation.bus import Bus, Traffic
 from simulation.controller import SETTINGS, Controller, director
 from simulation.device import Device, Surroundings
@@ -54,12 +55,14 @@ class Script:
         drifting: The site at which the world changes, before the second version comes.
         shares_baseline: The good versions are judged by one baseline.
         outbox_bytes: Small ones merge windows.
+        shadow: How long every version answers in shadow first; None for not.
     """
 
     candidate: Kind | None
     drifting: str | None
     shares_baseline: bool
     outbox_bytes: int
+    shadow: Shadow | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,11 @@ def draw_script(chance: Random) -> Script:
     )
 
 
+def draw_shadow(chance: Random) -> Shadow | None:
+    """Return how long versions answer in shadow first, in a third of the seeds; from a stream of its own."""
+    return Shadow(seconds=chance.uniform(5, 30)) if chance.random() < 1 / 3 else None
+
+
 def simulate(seed: int, *, keeps_log: bool = False) -> Outcome:
     """Return what happens in a seed; the same every time."""
     with _folder() as folder:
@@ -160,7 +168,8 @@ class Simulation:
 
     def __init__(self, seed: int, folder: Path, *, keeps_log: bool) -> None:
         chance = Random(f"{seed}/script")
-        self.script, weather = draw_script(chance), draw_weather(chance)
+        script, weather = draw_script(chance), draw_weather(chance)
+        self.script = replace(script, shadow=draw_shadow(Random(f"{seed}/shadow")))
         self.world = World(seed, weather, keeps_log=keeps_log)
         self.outcome = Outcome(seed, self.script, weather)
         self.catalogue = Catalogue(_targets())
@@ -339,6 +348,7 @@ class Operator:
             before_rounds=6,
             round_seconds=WINDOW_SECONDS,
             probation_seconds=15.0,
+            shadow=simulation.outcome.script.shadow,
             stage_deadline_seconds=120.0,
             rollback_deadline_seconds=60.0,
             seed=str(simulation.outcome.seed),
@@ -400,7 +410,8 @@ def _verdict(rolled: Rolled) -> str:
 def _alarms(database: Path) -> list[Alarmed]:
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute(
-            "SELECT level, subject, feature FROM alarm WHERE fired_at IS NOT NULL ORDER BY id"
+            "SELECT level, subject, feature FROM alarm "
+            "WHERE fired_at IS NOT NULL AND kind NOT IN ('silence', 'job') ORDER BY id"
         )
         return [Alarmed(*row) for row in rows]
 

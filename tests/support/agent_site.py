@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from msgspec.structs import replace
@@ -28,6 +28,7 @@ from muster_models.errors import Reason
 from muster_models.golden import encode_golden
 from muster_models.manifest import Budget, FeatureSpec, Setting, TensorSpec, ValueOutput
 from muster_models.publish.build import build
+from muster_models.publish.deltas import add_deltas
 from muster_models.publish.source import read_source
 from muster_models.sketch.baseline import make_baseline
 from muster_models.sketch.features import column_kinds
@@ -92,6 +93,7 @@ class AgentSite:
         probation: float = 0.2,
         window_seconds: float = 0.5,
         heartbeat_seconds: float = 60.0,
+        save_seconds: float = 600.0,
         **changes: object,
     ) -> wire.Desired:
         """Sign and send the desired state that names ``versions``; ``changes`` apply to each of them."""
@@ -107,7 +109,9 @@ class AgentSite:
             )
             for version in versions
         )
-        reporting = wire.Reporting(window_seconds=window_seconds, heartbeat_seconds=heartbeat_seconds)
+        reporting = wire.Reporting(
+            window_seconds=window_seconds, heartbeat_seconds=heartbeat_seconds, save_seconds=save_seconds
+        )
         desired = wire.Desired(DEVICE, self.sequence, now, now + 3600, models, reporting)
         self.newest = self.repository.envelope(desired)
         self.send(self.newest)
@@ -191,24 +195,40 @@ class AgentSite:
 
     # The publisher
 
-    def release_digits(self, version: str) -> VerifiedManifest:
-        """Release a version of the zoo's digits."""
+    def release_digits(self, version: str, *patched_from: VerifiedManifest) -> VerifiedManifest:
+        """Release a version of the zoo's digits, with patches from earlier ones."""
         source = read_source(ZOO / "digits" / version)
         release = int(version.replace(".", ""))
         built = build(source, release=release, created=CREATED, output=self.folder / "built")
+        blobs = self.repository.folder / "blobs"
+        earlier = [before.manifest for before in patched_from]
+        built, _ = add_deltas(
+            built,
+            earlier,
+            read=lambda entry: (blobs / entry.sha256).read_bytes(),
+            output=self.folder / "built",
+        )
         contents = {path.name: path.read_bytes() for path in built.files.values()}
         return self.repository.release(contents, manifest=built.manifest)
 
     def release_small(
-        self, version: str, model: bytes, *, answer: float, settings: tuple[Setting, ...] = ()
+        self,
+        version: str,
+        model: bytes,
+        *,
+        answer: float,
+        asked: float = 1.0,
+        load_seconds: float = 5.0,
+        settings: tuple[Setting, ...] = (),
+        swap: Literal["beside", "stop-then-load"] = "beside",
     ) -> VerifiedManifest:
-        """Release a version of ``small``, which answers a row of ones with a row of ``answer``."""
+        """Release a version of ``small``, said to answer a row of ``asked`` with a row of ``answer``."""
         features = (FeatureSpec("first", "x", column=0),)
         prediction = ValueOutput("y")
         rows = np.random.default_rng(1).normal(size=(500, 2))
         files = {
             "model.onnx": model,
-            "golden.bin": encode_golden(answers(1.0, answer)),
+            "golden.bin": encode_golden(answers(asked, answer)),
             "baseline.bin": make_baseline(rows, column_kinds(features, prediction)).encode(),
         }
         return self.repository.release(
@@ -220,7 +240,7 @@ class AgentSite:
             outputs=(TensorSpec("y", "float32", (None, WIDTH)),),
             features=features,
             prediction=prediction,
-            budget=Budget(load_seconds=5.0),
+            budget=Budget(load_seconds=load_seconds, swap=swap),
             settings=settings,
             fallback=-1.0,
         )

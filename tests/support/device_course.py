@@ -1,13 +1,16 @@
 """The real updater over the real store on a disk that fails; the rest of the device is only verdicts."""
 
 import contextlib
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from random import Random
 
 from msgspec.structs import replace
 
 from muster_agent.disk import Disk
 from muster_agent.store import Store
+from muster_agent.update.download import Downloader
 from muster_agent.update.state import AgentState, ModelState
 from muster_agent.update.steps import (
     Abandon,
@@ -16,6 +19,7 @@ from muster_agent.update.steps import (
     Activated,
     ActivationFailed,
     AnyEvent,
+    BeginShadow,
     Collect,
     Configure,
     Deactivate,
@@ -23,11 +27,13 @@ from muster_agent.update.steps import (
     Downloaded,
     DownloadFailed,
     Emit,
+    EndShadow,
     Preflight,
     PreflightFailed,
     PreflightPassed,
     Report,
     Restarted,
+    ShadowBegan,
     Tick,
     Verified,
     Verify,
@@ -36,11 +42,24 @@ from muster_agent.update.steps import (
 )
 from muster_agent.update.updater import step
 from muster_models.errors import MusterError, Reason, StorageError, TrustError
-from muster_models.wire import Phase
+from muster_models.trust.fetcher import Fetcher
+from muster_models.wire import Phase, Shadow
 from support.versions import Version
 
 MODEL = "digits"
+SHADOW = Shadow(seconds=600.0)
 PIECE_BYTES = 20  # so that a download takes several writes
+
+
+class Network(Fetcher):
+    """Delivers files piece by piece."""
+
+    def __init__(self, blobs: Mapping[str, bytes]) -> None:
+        self._blobs = blobs
+
+    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Iterator[bytes]:
+        content = self._blobs[url.rpartition("/")[2]][: min(offset + length, limit)]
+        return (content[at : at + PIECE_BYTES] for at in range(offset, len(content), PIECE_BYTES))
 
 
 @dataclass(frozen=True)
@@ -51,11 +70,13 @@ class World:
         orders: The versions that are asked for, one after the other.
         refused: Versions that do not pass the preflight.
         crashing: Versions that crash in probation.
+        shadowed: Versions that are to answer in shadow first.
     """
 
     orders: tuple[Version, ...]
     refused: frozenset[str] = frozenset()
     crashing: frozenset[str] = frozenset()
+    shadowed: frozenset[str] = frozenset()
 
     @property
     def versions(self) -> dict[str, Version]:
@@ -84,6 +105,7 @@ class DeviceCourse:
         self.repair = repair  # called when the disk refused to save, before that is tried again
         self.now = 0.0
         self.answering: str | None = None
+        self.in_shadow: str | None = None
         self.store = self.store_type(disk)
         self.state = self.store.load()
         ledger.saved, ledger.saving = self.state, None  # whoever was told this may count on it
@@ -98,7 +120,8 @@ class DeviceCourse:
         self.settle()
         for sequence, version in enumerate(self.world.orders, 1):
             if sequence > self.ledger.done:
-                self.handle(Wanted(now=self.now, model=version.desired(), sequence=sequence))
+                shadow = SHADOW if version.digest in self.world.shadowed else None
+                self.handle(Wanted(now=self.now, model=version.desired(shadow=shadow), sequence=sequence))
                 self.settle()
                 self.ledger.done = sequence
 
@@ -148,6 +171,11 @@ class DeviceCourse:
                 return [self._verify(digest)]
             case Preflight(digest=digest):
                 return [self._preflight(digest)]
+            case BeginShadow(digest=digest):
+                return [self._begin_shadow(digest)]
+            case EndShadow(digest=digest):
+                assert self.in_shadow in {digest, None}
+                self.in_shadow = None
             case Activate(digest=digest):
                 return [self._activate(digest)]
             case Deactivate():
@@ -161,14 +189,9 @@ class DeviceCourse:
 
     def _download(self, digest: str) -> AnyEvent:
         version = self.world.versions[digest]
+        downloader = Downloader("", Network(version.blobs), self.store, chance=Random(1), pause=0.0)
         try:
-            self.store.put_manifest(version.verified)
-            for entry in self.store.missing(version.verified):
-                data = version.blobs[entry.sha256]
-                with self.store.blob_writer(entry) as writer:
-                    for at in range(writer.offset, len(data), PIECE_BYTES):
-                        writer.append(data[at : at + PIECE_BYTES])
-                    writer.commit()
+            downloader.fetch(version.verified, threading.Event())
         except MusterError as error:
             return DownloadFailed(now=self.now, digest=digest, reason=error.reason, detail=str(error))
         return Downloaded(now=self.now, digest=digest)
@@ -185,10 +208,20 @@ class DeviceCourse:
             return PreflightFailed(now=self.now, digest=digest, reason=Reason.WRONG_OUTPUT)
         return PreflightPassed(now=self.now, digest=digest)
 
+    def _begin_shadow(self, digest: str) -> AnyEvent:
+        assert self.answering == (self.model.current.manifest if self.model.current else None) != digest
+        try:
+            self.store.verify(self.world.versions[digest].verified)
+        except (TrustError, StorageError) as error:
+            return DownloadFailed(now=self.now, digest=digest, reason=error.reason, detail=str(error))
+        self.in_shadow = digest
+        return ShadowBegan(now=self.now, digest=digest)
+
     def _activate(self, digest: str) -> AnyEvent:
         try:
             self.store.verify(self.world.versions[digest].verified)
         except (TrustError, StorageError) as error:
             return ActivationFailed(now=self.now, digest=digest, reason=error.reason, detail=str(error))
+        assert self.in_shadow != digest  # whatever leads out of the shadow has ended it
         self.answering = digest
         return Activated(now=self.now, digest=digest)

@@ -25,6 +25,7 @@ class DeviceSide:
     Attributes:
         requests: Paths in the order they were asked for, with the common name of the peer.
         files: What lies below ``/repository/``, for peers with a certificate.
+        refused: Peers that are answered 403, as revoked ones are.
         gate: Blobs are sent while it is set.
         blob_asked: Set whenever a blob is asked for.
     """
@@ -34,6 +35,7 @@ class DeviceSide:
     handlers: dict[str, Handler] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     files: Path | None = None
+    refused: set[str] = field(default_factory=set)
     gate: threading.Event = field(default_factory=threading.Event)
     blob_asked: threading.Event = field(default_factory=threading.Event)
 
@@ -47,7 +49,7 @@ class DeviceSide:
         return (404, b"nothing") if handler is None else handler(json.loads(body), peer)
 
     def _file(self, path: Path, peer: str | None) -> Answer:
-        if peer is None:
+        if peer is None or peer in self.refused:
             return 403, b""
         if path.parent.name == "blobs":
             self.blob_asked.set()
@@ -60,11 +62,21 @@ def sign(authority: Authority, device: str, csr: str) -> str:
 
 
 @contextmanager
-def serving(authority: Authority) -> Iterator[DeviceSide]:
-    """Serve on a free loopback port with a server certificate of ``authority``."""
-    authority.issue_server("device-side", ["127.0.0.1"], dt.datetime.now(dt.UTC))
+def serving(
+    authority: Authority, *, at: dt.datetime | None = None, revoked: Path | None = None
+) -> Iterator[DeviceSide]:
+    """Serve on a free loopback port with a server certificate of ``authority``.
+
+    Args:
+        at: When that was issued; None for now.
+        revoked: A list of certificates (PEM) that are refused during the handshake.
+    """
+    authority.issue_server("device-side", ["127.0.0.1"], at or dt.datetime.now(dt.UTC))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.folder / "ca.pem")
     context.verify_mode = ssl.CERT_OPTIONAL
+    if revoked is not None:
+        context.load_verify_locations(revoked)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     context.load_cert_chain(authority.folder / "device-side.pem", authority.folder / "device-side.key")
 
     class Requests(BaseHTTPRequestHandler):

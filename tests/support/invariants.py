@@ -127,7 +127,17 @@ def trust_holds(
     """1, 4, 5, 7: what runs may go on running, floors and time are where they were, and the rest follows."""
     assert client.reverify(runs.document).digest == runs.digest
     assert client.time_floor >= since
+    floors_hold(client, told)
+    trust_goes_on(client, wanted)
+
+
+def floors_hold(client: TrustClient, told: Told) -> None:
+    """5: no version below the highest floor that was seen comes back."""
     assert client.floor("digits") >= max((int(floor) for (floor,) in told["floor"]), default=0)
+
+
+def trust_goes_on(client: TrustClient, wanted: VerifiedManifest) -> None:
+    """7: what was interrupted can be done again."""
     client.refresh()
     again = client.manifest("digits", wanted.manifest.version, wanted.digest)
     assert again.digest == wanted.digest

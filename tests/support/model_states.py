@@ -2,15 +2,16 @@
 
 from msgspec.structs import replace
 
-from muster_agent.update.state import ModelState
+from muster_agent.update.state import InShadow, ModelState
 from muster_models.errors import Reason
-from muster_models.wire import DesiredModel, Phase, SlotReport
+from muster_models.wire import DesiredModel, Phase, Shadow, SlotReport
 
 OLDER, CURRENT, NEXT, OTHER = (
     SlotReport(letter * 64, f"1.{number}.0") for number, letter in enumerate("abcd")
 )
 SEQUENCE = 5
 NOW = 1000.0
+SHADOW = Shadow(seconds=600.0)
 
 
 def asked(slot: SlotReport, **changes: object) -> DesiredModel:
@@ -57,6 +58,7 @@ IDLE = resting()
 COMMITTED = resting(Phase.COMMITTED)
 ROLLED_BACK = resting(Phase.ROLLED_BACK, target=NEXT, wanted=NEXT)
 REJECTED = resting(Phase.REJECTED, target=NEXT, wanted=NEXT)
+DOUBTED = working(Phase.REJECTED, reason=Reason.TAMPERED, doubts=3)
 SUPERSEDED = resting(Phase.SUPERSEDED, target=NEXT)
 FAILED = resting(Phase.FAILED, target=NEXT, wanted=NEXT)
 RETRYING = working(Phase.FAILED, reason=Reason.DOWNLOAD_FAILED, attempts=5)
@@ -66,5 +68,10 @@ VERIFYING = working(Phase.VERIFYING)
 STAGED = working(Phase.STAGED)
 ACTIVATING = working(Phase.ACTIVATING)
 PROBATION = working(Phase.PROBATION)
-WORK = (ASSIGNED, DOWNLOADING, VERIFYING, STAGED, ACTIVATING, PROBATION)
-ALL = (NOTHING, IDLE, COMMITTED, ROLLED_BACK, REJECTED, SUPERSEDED, FAILED, RETRYING, *WORK)
+# The same with an order to answer in shadow first.
+SHADOWED = asked(NEXT, shadow=SHADOW)
+TO_BE_SHADOWED = replace(STAGED, wanted=SHADOWED)
+BEGINNING = working(Phase.SHADOW, wanted=SHADOWED, tries=1)
+IN_SHADOW = replace(BEGINNING, shadow=InShadow(began=True))
+WORK = (ASSIGNED, DOWNLOADING, VERIFYING, STAGED, TO_BE_SHADOWED, BEGINNING, IN_SHADOW, ACTIVATING, PROBATION)
+ALL = (NOTHING, IDLE, COMMITTED, ROLLED_BACK, REJECTED, DOUBTED, SUPERSEDED, FAILED, RETRYING, *WORK)

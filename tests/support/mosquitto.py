@@ -25,9 +25,14 @@ from support.client import identity
 T = TypeVar("T", bound=wire.Uplink)
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 15.0
+EAVESDROPPER = (
+    "eavesdropper"  # an administrator who hears everything; has a certificate only where one is made
+)
 ACL = f"""\
 user {CONTROLLER}
 topic readwrite muster/v1/#
+user {EAVESDROPPER}
+topic read #
 pattern write muster/v1/+/%u/up/#
 pattern read muster/v1/+/%u/down/#
 """

@@ -150,7 +150,12 @@ class Office:
         role = self.context.repository.current(model_role(model))
         held = self.context.repository.listed(model)
         manifest = make_manifest(
-            version=version, release=len(held) + 1 if release is None else release, files=entries, **changes
+            **{
+                "version": version,
+                "release": len(held) + 1 if release is None else release,
+                "files": entries,
+                **changes,
+            }
         )
         document = encode(manifest)
         self.release_keys.setdefault(model, make_signer())

@@ -83,3 +83,18 @@ def linear(weights: np.ndarray[tuple[int, int], np.dtype[np.float32]], *, rows: 
         [numpy_helper.from_array(weights, "w")],
     )
     return bytes(model(body).SerializeToString())
+
+
+def zip_map(labels: Sequence[int] | Sequence[str]) -> bytes:
+    """Return a model from scores ``x`` to ``y``, a map for each row as scikit-learn's classifiers become."""
+    of_text = all(isinstance(label, str) for label in labels)
+    kind = TensorProto.STRING if of_text else TensorProto.INT64
+    scores = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    answer = helper.make_value_info(
+        "y", helper.make_sequence_type_proto(helper.make_map_type_proto(kind, scores))
+    )
+    mapped = helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml")
+    named = "classlabels_strings" if of_text else "classlabels_int64s"
+    mapped.attribute.append(helper.make_attribute(named, list(labels)))
+    body = helper.make_graph([mapped], "g", [value("x", (None, len(labels)))], [answer])
+    return bytes(model(body, domains=["ai.onnx.ml"]).SerializeToString())

@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api import exceptions as tuf
-from tuf.ngclient.fetcher import FetcherInterface
 
+from muster_models.errors import TransferError
 from muster_models.manifest import FileEntry, Manifest, digest, encode
 from muster_models.trust import publisher
 from muster_models.trust.client import TrustClient
 from muster_models.trust.director import sign_desired
+from muster_models.trust.glance import Changed, RepositoryFetcher
 from muster_models.trust.publisher import RootKeys
 from muster_models.trust.repository import Repository
 from muster_models.trust.roles import model_role
@@ -36,7 +37,7 @@ def make_signer() -> Signer:
     return CryptoSigner.generate_ed25519()
 
 
-class FolderFetcher(FetcherInterface):
+class FolderFetcher(RepositoryFetcher):
     """Serves ``BASE_URL`` from a folder.
 
     Attributes:
@@ -48,6 +49,16 @@ class FolderFetcher(FetcherInterface):
         self.folder = folder
         self.requests: list[str] = []
         self.online = True
+
+    def fetch_changed(self, url: str, *, tag: str | None, limit: int) -> Changed | None:
+        """Answer as the controller does."""
+        assert limit > 0
+        try:
+            content = b"".join(self._fetch(url))
+        except tuf.DownloadError as error:
+            raise TransferError(str(error)) from error
+        found = f'"{digest(content)[:32]}"'
+        return None if found == tag else Changed(content, found)
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         path = url.removeprefix(f"{BASE_URL}/")
@@ -179,7 +190,7 @@ class SignedRepository:
         self,
         folder: Path,
         *,
-        fetcher: FetcherInterface | None = None,
+        fetcher: RepositoryFetcher | None = None,
         clock: Callable[[], float] | None = None,
         base_url: str = BASE_URL,
     ) -> TrustClient:

@@ -11,7 +11,7 @@ from muster_controller.domain.rollouts.machine import Decision, Event, Start, St
 from muster_controller.domain.rollouts.plan import Plan, parse_plan
 from muster_models.errors import Reason
 from muster_models.wire import Phase
-from support.windows import DEVICES, GROUPS, Digits, window
+from support.windows import DEVICES, Digits, window
 
 OLD, NEW = "a" * 64, "b" * 64
 Answer = Callable[[str, str, float, np.random.Generator], WindowFacts | None]
@@ -89,7 +89,9 @@ class World:
     def __post_init__(self) -> None:
         self.chance = np.random.default_rng(self.seed)
         self.devices = {
-            name: DeviceFacts(name, {"site": GROUPS.get(name, "")}, seen=self.now, current=self.plan.previous)
+            name: DeviceFacts(
+                name, {"site": name.rpartition("-")[0]}, seen=self.now, current=self.plan.previous
+            )
             for name in self.names
         }
         self._since: dict[str, int] = {}

@@ -92,6 +92,27 @@ def growing() -> bytes:
     return _file(nodes, {"floats": np.array(2**18, np.int64), "one": np.array([1], np.int64)})
 
 
+def weighing(factor: float, mebibytes: int) -> bytes:
+    """Return a model that answers ``x`` with ``y = factor * x``, and holds so much memory besides."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Mod", ["place", "length"], ["within"]),
+        helper.make_node("Gather", ["table", "within"], ["looked-up"]),
+        helper.make_node("Mul", ["looked-up", "zero"], ["nothing"]),
+        helper.make_node("Mul", ["x", "factor"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "nothing"], ["y"]),
+    ]
+    values = mebibytes * 2**18
+    constants: dict[str, Array | np.generic] = {
+        "factor": np.float32(factor),
+        "zero": np.float32(0),
+        "length": np.array(values, np.int64),
+        "table": np.random.default_rng(1).random(values, np.float32),
+    }
+    return _file(nodes, constants)
+
+
 def widening() -> bytes:
     """Return a model that declares four columns and answers ``max(x)`` of them."""
     nodes = [

@@ -13,11 +13,12 @@ from muster_models.errors import StorageError
 from muster_models.manifest import parse
 from support.device_course import DeviceCourse, Ledger, World
 from support.disk import Fault, PowerCut, SimulatedDisk
-from support.versions import make_version
+from support.versions import make_version, with_deltas
 
 FIRST, SECOND, BROKEN, REFUSED = (
     make_version("1.0.0"),
-    make_version("1.1.0"),  # shares two of three files with the others
+    # Shares two of three files with the others, and its model is made of the first one's and a patch.
+    with_deltas(make_version("1.1.0"), make_version("1.0.0"), form="subtract-bz2"),
     make_version("1.2.0", baseline=b"a baseline of its own"),
     make_version("1.3.0"),
 )
@@ -25,6 +26,7 @@ WORLD = World(
     orders=(FIRST, SECOND, BROKEN, REFUSED, FIRST),  # the last is a way back by order
     refused=frozenset({REFUSED.digest}),
     crashing=frozenset({BROKEN.digest}),
+    shadowed=frozenset({SECOND.digest}),
 )
 
 

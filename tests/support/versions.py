@@ -1,10 +1,13 @@
 """Small verified versions with the bytes of their files."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from muster_models.manifest import FileRole, encode
+import msgspec
+
+from muster_models import delta
+from muster_models.manifest import Delta, FileEntry, FileRole, encode
 from muster_models.trust.verified import VerifiedManifest, _seal
 from muster_models.wire import DesiredModel
 from support.manifests import file_entry, make_manifest
@@ -48,3 +51,28 @@ def make_version(
     )
     document = encode(make_manifest(version=number, release=int(number.replace(".", "")) + 1, files=files))
     return Version(_seal(document), {hashlib.sha256(data).hexdigest(): data for data in contents.values()})
+
+
+def with_deltas(version: Version, *earlier: Version, form: str | None = None) -> Version:
+    """Return a version whose model can be made of the models of earlier ones, by the smallest patch.
+
+    Args:
+        form: Takes this form instead, however large.
+    """
+    old = version.verified.manifest
+    patches = [_patch(version, before, form) for before in earlier]
+    files = tuple(_patched(entry, patches) if entry.role == "model" else entry for entry in old.files)
+    document = encode(msgspec.structs.replace(old, files=files))
+    blobs = {one.sha256: data for one, data in patches}
+    return Version(_seal(document), {**version.blobs, **blobs})
+
+
+def _patch(version: Version, before: Version, form: str | None) -> tuple[Delta, bytes]:
+    base, new = before.verified.manifest.file("model"), version.verified.manifest.file("model")
+    patches = delta.try_forms(before.blobs[base.sha256], version.blobs[new.sha256])
+    best = next(patch for patch in patches if form in {None, patch.form})
+    return Delta(base.sha256, best.form, hashlib.sha256(best.data).hexdigest(), len(best.data)), best.data
+
+
+def _patched(entry: FileEntry, patches: Sequence[tuple[Delta, bytes]]) -> FileEntry:
+    return msgspec.structs.replace(entry, deltas=tuple(one for one, _ in patches))

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 ZOO = Path(__file__).parents[2] / "models/zoo"
 SITES = ("berlin", "lyon", "oslo", "porto")
 DEVICES = tuple(f"{site}-{number}" for site in SITES for number in (1, 2))
-GROUPS = {device: device.rpartition("-")[0] for device in DEVICES}
+GROUPS = {device: (f"site={device.rpartition('-')[0]}",) for device in DEVICES}
 PIXELS = (21, 26, 28, 33, 36, 42, 46, 60)
 SUMMARIES: tuple[Summary, ...] = ("brightness", "contrast", "sharpness", "ink")
 CLASSES = 10
@@ -77,8 +77,8 @@ class Digits:
             images: NDArray[np.float32] = (self.images * gain).astype(np.float32)
             inputs: dict[str, NDArray[np.generic]] = {"image": images}
             outputs = self._runtime.run(inputs)
-            matrix = extract(self._features, self._prediction, inputs=inputs, outputs=outputs)
-            self._known[gain] = np.asarray(matrix, dtype=np.float64)
+            rows = extract(self._features, self._prediction, inputs=inputs, outputs=outputs)
+            self._known[gain] = np.asarray(rows.numbers, dtype=np.float64)
         return self._known[gain]
 
     def sketch(self, gain: float, rows: int, chance: np.random.Generator) -> Sketch:

@@ -3,6 +3,7 @@
 import pytest
 
 from muster_agent.__main__ import main
+from muster_models import __version__
 
 COMMANDS = ("enrol", "run", "status", "rollback", "check", "infer", "doctor")
 
@@ -67,3 +68,15 @@ def test_bad_input_is_one_line_with_the_expected_form(
     assert said in output
     assert output.startswith("muster-agent: ")
     assert output.count("\n") == 1
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(capsys, "--version") == (0, f"muster-agent {__version__}\n")
+
+
+@pytest.mark.parametrize("rows", ["0", "-3", "many", "1.5"])
+def test_a_number_of_rows_is_a_whole_number(capsys: pytest.CaptureFixture[str], rows: str) -> None:
+    status, said = status_of(capsys, "infer", "f", "m", "--in", "a.csv", "--out", "b.csv", f"--rows={rows}")
+
+    assert status == 2
+    assert f"argument --rows: expected a whole number from 1 on, got '{rows}'" in said

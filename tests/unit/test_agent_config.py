@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from muster_agent.config import Broker, Folder, Settings, load_settings
 from muster_models import toml_file
+from muster_models.engine import EngineOptions
 from muster_models.errors import InvalidInputError, Reason
+from support.fixtures import ROOT
 
 SETTINGS = Settings(
     device="press-1",
@@ -58,6 +60,9 @@ def test_a_folder_that_was_never_enrolled_says_how_to_enrol_it(tmp_path: Path) -
         ('controller = "https:', 'controller = "ftp:', "controller"),
         ("serve_port = 0", "sevre_port = 0", "sevre_port"),
         ("tick_seconds = 1.0", "tick_seconds = ", "Invalid value"),
+        ("threads = 1", "threads = 0", r"engine\.threads"),
+        ("onnx_providers = []", "providers = []", "providers"),
+        ("options = {}", "options = {a = {b = 1}}", r"Expected `str`.*engine\.options"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_file(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -70,6 +75,38 @@ def test_a_wrong_setting_is_named_with_its_file(tmp_path: Path, old: str, new: s
     assert str(tmp_path / "agent.toml") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.reason is Reason.BAD_SETTING
+
+
+@given(
+    st.builds(
+        EngineOptions,
+        onnx_providers=st.lists(st.text(max_size=20), max_size=8).map(tuple),
+        tflite_delegates=st.lists(st.text(max_size=20), max_size=8).map(tuple),
+        options=st.dictionaries(
+            st.text(max_size=20), st.dictionaries(st.text(max_size=9), st.text(max_size=9))
+        ),
+        devices=st.lists(st.text(max_size=20), max_size=4).map(tuple),
+        threads=st.integers(1, 64),
+    )
+)
+def test_what_a_device_asks_of_its_engines_survives_the_file(
+    tmp_path_factory: pytest.TempPathFactory, engine: EngineOptions
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, engine=engine)
+    folder = written(tmp_path_factory.mktemp("device"), toml_file.render(settings))
+
+    assert load_settings(folder) == settings
+
+
+def test_the_engine_settings_that_the_documentation_shows_are_read(tmp_path: Path) -> None:
+    shown = (ROOT / "docs/device.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    text = toml_file.render(SETTINGS).partition("[engine]")[0]
+    engine = load_settings(written(tmp_path, text + shown)).engine
+
+    assert engine.accelerates("onnx")
+    assert engine.accelerates("tflite")
+    assert engine.options == {engine.tflite_delegates[0]: {"device": "usb"}}
+    assert (engine.threads, engine.on_cpu()) == (2, EngineOptions(threads=2))
 
 
 @given(st.binary(max_size=200))

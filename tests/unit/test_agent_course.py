@@ -51,8 +51,8 @@ class Device:
     def saved(self) -> ModelState:
         return Store(self.disk.clone()).load().models["digits"]
 
-    def accept(self, *versions: Version, sequence: int) -> None:
-        models = tuple(version.desired(probation_seconds=10.0) for version in versions)
+    def accept(self, *versions: Version, sequence: int, stop: bool = False) -> None:
+        models = tuple(version.desired(probation_seconds=10.0, stop=stop) for version in versions)
         self.course.accept(Desired("press-1", sequence, 0.0, 10.0, models, Reporting(window_seconds=2.0)))
 
     def install(self, version: Version, sequence: int) -> None:
@@ -130,6 +130,82 @@ def test_a_desired_state_that_cannot_be_saved_is_not_followed_and_may_come_again
     device.accept(FIRST, sequence=1)
 
     assert device.saved().phase is Phase.DOWNLOADING
+
+
+def stopping(device: Device) -> list[bool]:
+    """Return every stop order that was carried out, in order, and forget it."""
+    orders = [action.stop for action in device.actions if isinstance(action, Configure)]
+    device.actions.clear()
+    return orders
+
+
+def test_a_stop_order_that_cannot_be_saved_holds_in_memory_and_is_asked_for_again(device: Device) -> None:
+    device.install(FIRST, sequence=1)
+    device.actions.clear()
+    device.refuse()
+    before = device.course.state
+
+    for _ in range(2):  # the loop tries again at each tick
+        with pytest.raises(StorageError):
+            device.accept(FIRST, sequence=2, stop=True)
+
+    assert stopping(device) == [True]
+    assert device.course.reports()[0].stopped
+    assert device.course.state == before
+
+    again = Device(device.disk)
+
+    assert again.course.state.sequence == 1  # which its hello says, so that the controller sends it again
+    assert not again.course.reports()[0].stopped
+
+
+def test_only_a_newer_order_lifts_one_that_holds_in_memory(device: Device) -> None:
+    device.install(FIRST, sequence=1)
+    device.refuse()
+    with pytest.raises(StorageError):
+        device.accept(FIRST, sequence=3, stop=True)
+    device.actions.clear()
+
+    device.accept(FIRST, sequence=2)
+    assert stopping(device) == []
+    with pytest.raises(StorageError):
+        device.accept(SECOND, sequence=4)
+
+    assert stopping(device) == [False]
+    assert not device.course.reports()[0].stopped
+    assert not any(isinstance(action, Download) for action in device.actions)
+
+
+def test_an_order_that_was_saved_is_not_lifted_in_memory(device: Device) -> None:
+    device.install(FIRST, sequence=1)
+    device.accept(FIRST, sequence=2, stop=True)
+    device.actions.clear()
+    device.refuse()
+
+    with pytest.raises(StorageError):
+        device.accept(FIRST, sequence=3)
+
+    assert stopping(device) == []
+    assert device.course.reports()[0].stopped
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["stopped", "started"])
+def test_what_is_saved_later_holds_in_place_of_what_was_followed_in_memory(
+    device: Device,
+    stop: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    device.install(FIRST, sequence=1)
+    device.refuse()
+    with pytest.raises(StorageError):
+        device.accept(FIRST, sequence=2, stop=True)
+    device.actions.clear()
+
+    device.disk.fault = None
+    device.accept(FIRST, sequence=3, stop=stop)
+
+    assert stopping(device)[-1:] == [stop]
+    assert device.course.reports()[0].stopped == stop
+    assert device.saved().stopped == stop
 
 
 def test_an_event_that_cannot_be_saved_comes_again_at_the_next_tick(device: Device) -> None:

@@ -1,5 +1,6 @@
 """Events reach the outbox once each, even after a full disk, and nobody makes a device write without end."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,4 +112,21 @@ def test_a_disk_that_refuses_is_named_in_the_log_once(
     for _ in range(10):
         device.notices.retry()
 
-    assert len(caplog.records) == 1
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "failed",
+        "events wait for the disk",
+    ]
+
+
+def test_the_log_says_what_the_controller_is_told(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    device.notices.tell(Notice("committed", "digits", "a" * 64))
+    device.notices.tell(Notice("rolled-back", "digits", "b" * 64, Reason.CRASHED, "it died 3 times"))
+    device.notices.tell_rarely(REFUSED)
+    device.notices.tell_rarely(REFUSED)
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "committed digits version aaaaaaaaaaaa"),
+        ("WARNING", "rolled-back digits version bbbbbbbbbbbb: crashed: it died 3 times"),
+        ("WARNING", "refused: replayed: an old one"),
+    ]

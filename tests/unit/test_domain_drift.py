@@ -223,7 +223,7 @@ def test_an_alarm_is_resolved_when_the_cause_is_gone() -> None:
 
     assert alarm.state == "resolved"
     assert alarm.resolved_at is not None
-    assert fleet.state.incidents == ()
+    assert fleet.state.parts["data"].incidents == ()
 
 
 def test_silence_does_not_resolve_an_alarm() -> None:
@@ -237,11 +237,11 @@ def test_silence_does_not_resolve_an_alarm() -> None:
 
 def test_devices_that_run_another_version_are_retired_with_their_alarms() -> None:
     fleet = drifted(BERLIN)
-    state, signals = retire(fleet.state, BERLIN, fleet.baseline, CONFIG, now=fleet.now)
+    state, signals = retire(fleet.state, BERLIN, fleet.baseline, now=fleet.now)
 
     assert [(signal.subject, signal.state) for signal in signals] == [("site=berlin", "resolved")]
-    assert set(state.levels.names) == set(DEVICES) - set(BERLIN)
-    assert state.incidents == ()
+    assert set(state.parts["data"].levels.names) == set(DEVICES) - set(BERLIN)
+    assert state.parts["data"].incidents == ()
 
 
 def test_a_new_version_on_the_same_baseline_is_calibrated_anew() -> None:
@@ -257,12 +257,12 @@ def test_a_new_version_on_the_same_baseline_is_calibrated_anew() -> None:
 def test_small_windows_are_added_up_until_they_can_be_tested() -> None:
     fleet = Fleet(rows=(10, 12))
     fleet.run(12)
-    few = fleet.state.levels.rounds.max(initial=0)
+    few = fleet.state.parts["data"].levels.rounds.max(initial=0)
     fleet.run(40)
 
     assert few == 3
-    assert fleet.state.levels.rounds.max() == 12
-    assert fleet.state.levels.rows.min() >= 12 * 30
+    assert fleet.state.parts["data"].levels.rounds.max() == 12
+    assert fleet.state.parts["data"].levels.rows.min() >= 12 * 30
 
 
 def test_a_device_with_a_wrong_clock_keeps_no_round_open() -> None:
@@ -273,7 +273,7 @@ def test_a_device_with_a_wrong_clock_keeps_no_round_open() -> None:
         fleet.now += 1
         fleet.see([wrong, *windows[1:]])
 
-    assert len(fleet.state.open) <= 3
+    assert len(fleet.state.parts["data"].open) <= 3
     assert fleet.fired == []
 
 
@@ -322,7 +322,7 @@ def test_observing_leaves_the_old_state_as_it_was() -> None:
     fleet = drifted(BERLIN, after=3)
     before, encoded = fleet.state, fleet.state.encode()
     fleet.run(5)
-    retire(fleet.state, BERLIN, fleet.baseline, CONFIG, now=fleet.now)
+    retire(fleet.state, BERLIN, fleet.baseline, now=fleet.now)
 
     assert before.encode() == encoded
 

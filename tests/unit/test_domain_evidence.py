@@ -13,8 +13,11 @@ from muster_controller.domain.rollouts.machine import RolloutPhase
 from muster_controller.domain.rollouts.outcome import Outcome, has_returned, outcome_of
 from muster_controller.domain.rollouts.plan import Limits, Margins
 from muster_models.errors import Reason
+from muster_models.manifest import ClassOutput
 from muster_models.sketch.baseline import make_baseline
 from muster_models.sketch.features import VALUE
+from muster_models.sketch.reference import measure_reference
+from muster_models.sketch.rows import Rows
 from muster_models.sketch.window import sketch_rows
 from muster_models.wire import Phase
 from support.rollouts import NEW, OLD, World, answer_with, make_plan
@@ -109,6 +112,28 @@ def test_a_predicted_number_is_read_in_units_of_the_incumbent_whatever_the_bins(
 
     assert one == pytest.approx((values.mean() - incumbent.mean()) / incumbent.std(), abs=0.03)
     assert other == pytest.approx(one, abs=0.03)
+
+
+def test_of_many_classes_those_that_the_baseline_counts_apart_are_read_by_their_number() -> None:
+    prediction = ClassOutput("y", tuple(map(str, range(100))))
+    scores = np.eye(100, dtype=np.float32)[np.repeat([70, 3], [60, 40])]
+    baseline = measure_reference((), prediction, inputs={}, outputs={"y": scores})
+    rows = Rows(np.full((4, 1), 0.9), (np.array([3.0, 70.0, 70.0, 99.0]),))
+    readings = gauges.read(
+        window("a", 0.0, manifest=NEW, sketch=sketch_rows(rows, baseline), baseline=baseline), None
+    )
+
+    assert {name: reading.mean for name, reading in readings.items() if name.startswith("class")} == {
+        "class 70": 0.5,
+        "class 3": 0.25,
+    }
+
+
+def test_an_infinite_prediction_is_as_bad_as_a_missing_one() -> None:
+    seen = value_window([1.0, np.inf, -np.inf, np.nan], like=np.arange(50.0))
+
+    assert gauges.missing_predictions(seen) == (3, 4)
+    assert gauges.read(seen, None)["missing"].mean == 0.75
 
 
 def test_a_window_without_rows_says_nothing() -> None:

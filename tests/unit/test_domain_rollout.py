@@ -138,7 +138,7 @@ def test_a_version_that_crashes_goes_back_at_once() -> None:
     ticks = run(world, RolloutPhase.ROLLING_BACK)
 
     assert ticks <= 6
-    assert world.state.reason == "unhealthy: failures: 2 of 2"
+    assert world.state.reason == "unhealthy: failures: 2 of 2: crashed"
     assert world.running(NEW) == set()
 
 
@@ -156,7 +156,57 @@ def test_a_version_that_was_committed_and_then_crashes_in_a_loop_does_not_count_
     world.tick()
 
     assert world.state.phase is RolloutPhase.ROLLING_BACK
-    assert world.state.reason == "unhealthy: failures: 2 of 2"
+    assert world.state.reason == "unhealthy: failures: 2 of 2: crashed"
+
+
+def test_a_rollout_says_why_it_went_back_and_remembers_it_of_each_device() -> None:
+    world = started()
+    first, second = sorted(arm(world, 0))
+    world.faults = {first: Reason.CRASHED, second: Reason.OUT_OF_MEMORY}
+
+    run(world, RolloutPhase.ROLLED_BACK)
+
+    assert world.state.reason == "unhealthy: failures: 2 of 2: crashed 1, out-of-memory 1"
+    assert {d: failure.reason for d, failure in world.state.failures.items()} == {
+        first: "crashed", second: "out-of-memory",
+    }  # fmt: skip
+    assert from_json(to_json(world.state)) == world.state
+
+
+def test_a_failure_is_forgotten_when_the_version_runs_after_all() -> None:
+    world = started()
+    world.faults = dict.fromkeys(arm(world, 0), Reason.NO_SPACE)
+    world.tick(8)
+    assert world.state.failures.keys() == arm(world, 0)
+
+    world.faults = {}
+    for name in arm(world, 0):
+        world.devices[name] = replace(world.devices[name], current=NEW, phase=Phase.COMMITTED, reason=None)
+    world.tick()
+
+    assert world.state.failures == {}
+
+
+@pytest.mark.parametrize("admitted", [0, 1])
+def test_a_rollout_whose_devices_were_all_revoked_asks_for_a_person(admitted: int) -> None:
+    world = started(before=12 if admitted else 0)
+    if admitted:
+        run_until_step(world, Step.SOAK)
+    assert world.state.admitted == admitted
+    gone = arm(world, 0)
+    kept, world.names = world.devices, tuple(name for name in world.names if name not in gone)
+    world.devices = {name: kept[name] for name in world.names}
+    world.tick()
+    since = world.state.since
+    world.tick()
+
+    assert (world.state.phase, world.state.step) == (RolloutPhase.RUNNING, Step.HOLD)
+    assert world.state.waiting == "an operator, or: a device that 'all' chooses for this stage"
+    assert world.state.since == since
+
+    world.names, world.devices = tuple(kept), {**kept, **world.devices}
+
+    assert run(world, RolloutPhase.COMPLETED) > 0
 
 
 def test_a_full_disk_is_no_fault_of_the_version_but_nothing_is_promoted_on_it() -> None:

@@ -106,3 +106,24 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     )
 
     assert done.stdout == "3\n"
+
+
+def test_what_every_child_carries_leaves_out_what_none_needs() -> None:
+    before_the_fork = ("muster_agent.__main__", "muster_agent.notify", "muster_agent.runner")
+    for_the_supervisor = {
+        "cryptography",
+        "email",
+        "importlib.metadata",
+        "paho",
+        "sqlite3",
+        "ssl",
+        "tuf",
+        "urllib3",
+    }
+    for_one_job = {"ai_edge_litert", "onnx", "onnxruntime", "subprocess", "zipfile"}
+    code = "".join(f"import {module}\n" for module in before_the_fork) + "import sys; print(*sys.modules)"
+    imported = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+    assert not (for_the_supervisor | for_one_job).intersection(imported.split())

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import SQLModel, col, func, select
 
 from muster_controller import intake
+from muster_controller.pki import Issued
 from muster_controller.store import enrolment
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.tables import (
@@ -25,6 +27,9 @@ from muster_controller.store.tables import (
 from muster_controller.store.views.devices import HealthView, find_device
 from muster_models import topics, wire
 from muster_models.errors import Reason
+from muster_models.sketch.baseline import make_baseline
+from muster_models.sketch.codec import encode
+from muster_models.sketch.window import sketch_rows
 from muster_models.wire import Phase
 from support.controller import NOW, Ground, device_report, lay_ground, make_hello, make_window
 
@@ -63,6 +68,24 @@ def make_report(sequence: int, *models: wire.ModelReport, **changes: object) -> 
 def make_event(sequence: int, **changes: object) -> wire.Event:
     event = wire.Event("berlin-1", 1, sequence, NOW, "crashed", "digits", reason=Reason.CRASHED)
     return msgspec.structs.replace(event, **changes)
+
+
+def test_between_the_order_and_the_new_certificate_nobody_speaks_for_a_device_that_is_replaced(
+    ground: Ground,
+) -> None:
+    with Unit(ground.engine) as session:
+        token = enrolment.create_token(
+            session, "berlin-1", labels={}, authority="ab" * 32, now=NOW, again=True
+        )
+    between = store(ground, read(make_report(1)), read(make_window(ground, "oslo-1", 1)))
+    with Unit(ground.engine) as session:
+        permit = enrolment.consume_token(session, token, NOW)
+        enrolment.enrol(session, permit, Issued("", "2", int(NOW) + 86_400), NOW)
+    after = store(ground, read(make_report(2)))
+
+    assert between.marks == {("oslo-1", 1): 1}
+    assert refusals(ground) == {("berlin-1", Reason.WRONG_DEVICE): 1}
+    assert after.marks == {("berlin-1", 1): 0}
 
 
 def test_a_window_is_stored_and_the_watermark_covers_it(ground: Ground) -> None:
@@ -149,6 +172,17 @@ def test_a_bad_window_is_refused_and_counted_but_does_not_hold_up_the_device(
     assert stored.marks == {("berlin-1", 1): 2}
     assert count(ground, WindowRecord) == 1
     assert refusals(ground) == {("berlin-1", reason.value): 1}
+
+
+def test_a_device_that_counts_other_columns_than_its_version_has_is_refused(ground: Ground) -> None:
+    """Its schema has changed, though it says that it has not: counts of other columns cannot be added."""
+    rows = np.random.default_rng(0).normal(size=(100, 4))
+    other = make_baseline(rows, dict.fromkeys(("one", "two", "three", "four"), "numeric"))
+    foreign = encode(sketch_rows(rows, other), other)
+    store(ground, read(make_window(ground, "berlin-1", 1, sketch=foreign)))
+
+    assert count(ground, WindowRecord) == 0
+    assert refusals(ground) == {("berlin-1", Reason.BAD_SKETCH.value): 1}
 
 
 def test_a_window_without_sampled_rows_is_stored(ground: Ground) -> None:

@@ -1,9 +1,10 @@
 import json
 
+import msgspec
 import pytest
 
 from muster_models.errors import ManifestError, Reason
-from muster_models.manifest import MAX_BYTES, FeatureSpec, Setting, ValueOutput, digest, encode, parse
+from muster_models.manifest import MAX_BYTES, Delta, FeatureSpec, Setting, ValueOutput, digest, encode, parse
 from support.manifests import file_entry, make_manifest
 
 
@@ -67,3 +68,29 @@ def test_an_unknown_field_is_refused() -> None:
 def test_a_manifest_too_large_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(ManifestError, match=f"at most {MAX_BYTES} bytes, got {MAX_BYTES + 1}"):
         parse(b" " * (MAX_BYTES + 1))
+
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+
+
+@pytest.mark.parametrize(
+    ("deltas", "said"),
+    [
+        ([Delta(A, "zstd-patch", C, 99), Delta(B, "zstd-patch", C, 99)], None),
+        ([Delta(A, "zstd-patch", C, 99), Delta(A, "a-form-of-tomorrow", C, 98)], None),
+        ([Delta(A, "zstd-patch", C, 100)], "shorter than the file"),
+        ([Delta("0" * 64, "zstd-patch", C, 9)], "start from another one"),
+        ([Delta(A, "zstd-patch", B, 9), Delta(A, "zstd-patch", C, 9)], "must differ"),
+        ([Delta(f"{number:064x}", "zstd-patch", C, 9) for number in range(1, 10)], "length <= 8"),
+        ([Delta(A, "../../form", C, 9)], "regex"),
+    ],
+)
+def test_deltas_are_few_and_shorter_ways_from_elsewhere(deltas: list[Delta], said: str | None) -> None:
+    model = msgspec.structs.replace(file_entry("model.onnx", "model", length=100), deltas=tuple(deltas))
+    document = encode(make_manifest(files=(model, *make_manifest().files[1:])))
+
+    if said is None:
+        assert parse(document).file("model").deltas == tuple(deltas)
+    else:
+        with pytest.raises(ManifestError, match=said):
+            parse(document)

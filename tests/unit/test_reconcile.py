@@ -19,7 +19,7 @@ from muster_controller.domain.rollouts.machine import RolloutPhase
 from muster_controller.domain.rollouts.plan import Plan, Stage, parse_plan
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.reconcile.loop import Outside, Reconcile
-from muster_controller.store import assignments, desired, drift, enrolment, rollouts, versions
+from muster_controller.store import assignments, desired, drift, enrolment, reporting, rollouts, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.facts import rollout_facts
 from muster_controller.store.tables import Alarm, Assignment, DesiredState, EventRecord, WindowRecord
@@ -219,6 +219,20 @@ def test_other_reporting_settings_are_a_change(ground: Ground, line: Wire) -> No
 
     assert [message.sequence for message in told] == [2, 2, 2, 2]
     assert {message.reporting.window_seconds for message in told} == {2.0}
+
+
+def test_reporting_that_an_operator_ordered_comes_before_the_settings(ground: Ground, line: Wire) -> None:
+    tick(ground, line)
+    with Unit(ground.engine) as session:
+        reporting.order(session, wire.Reporting(window_seconds=60.0, epsilon=0.5), NOW)
+
+    told = tick(ground, line)
+    again = tick(ground, line)
+
+    assert {(message.reporting.window_seconds, message.reporting.epsilon) for message in told} == {
+        (60.0, 0.5)
+    }
+    assert (len(told), again) == (4, [])
 
 
 def test_a_desired_state_is_renewed_long_before_it_expires(ground: Ground, line: Wire) -> None:

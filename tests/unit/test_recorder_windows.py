@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from muster_agent.measure import recorder as room
 from muster_agent.measure.outbox import WindowPart
 from muster_agent.measure.recorder import Array, Recorder, merge_windows
+from muster_agent.measure.row_buffer import ROWS, RowBuffer
 from muster_models.errors import PredictionError, Reason, StorageError
 from muster_models.manifest import FeatureSpec
 from muster_models.sketch import codec
@@ -36,7 +37,7 @@ def rows(count: int) -> tuple[dict[str, Array], dict[str, Array]]:
 
 
 def matrix(inputs: dict[str, Array], outputs: dict[str, Array]) -> Array:
-    return extract(MANIFEST.features, MANIFEST.prediction, inputs=inputs, outputs=outputs)
+    return extract(MANIFEST.features, MANIFEST.prediction, inputs=inputs, outputs=outputs).numbers
 
 
 BASELINE = make_baseline(matrix(*rows(500)), column_kinds(MANIFEST.features, MANIFEST.prediction), classes=10)
@@ -231,7 +232,7 @@ def test_rows_that_do_not_fit_are_counted_and_never_raise(
 
 def test_rows_wait_for_the_sketching_only_up_to_a_bound() -> None:
     bench = Bench()
-    held = room.ROWS * room.MAX_WAITING
+    held = ROWS * room.MAX_WAITING
     bench.call(1001.0, count=held + 500)
     bench.recorder.close()
 
@@ -240,26 +241,28 @@ def test_rows_wait_for_the_sketching_only_up_to_a_bound() -> None:
 
 
 def test_large_rows_take_small_buffers() -> None:
-    buffer = room._Buffer([], [np.zeros((1, 3, 512, 512), np.float32)])
+    buffer = RowBuffer([], [np.zeros((1, 3, 512, 512), np.float32)])
 
     assert buffer.capacity == 1
 
 
 def test_a_buffer_holds_the_rows_as_they_were_when_they_came() -> None:
     row, text = np.zeros((1, 2), np.float32), np.array([["a"]], object)
-    buffer = room._Buffer(["x"], [row, text])
+    buffer = RowBuffer(["x"], [row, text])
     buffer.take([row, text], 0, 1)
     row += 7
     text[:] = "b"
 
-    assert not buffer.take_usual({"x": row}, text)  # a reference is no copy
-    assert buffer.take([row, text], 0, 1) == 1
+    assert buffer.take_usual({"x": row}, text)
+    row += 1
+    text[:] = "c"
+
     assert [array.tolist() for array in buffer.arrays()] == [[[0.0, 0.0], [7.0, 7.0]], [["a"], ["b"]]]
 
 
 def test_a_call_of_which_one_input_is_unusual_leaves_no_half_row() -> None:
     first, second, output = (np.full((1, 1), value, np.float32) for value in (1, 2, 3))
-    buffer = room._Buffer(["a", "b"], [first, second, output])
+    buffer = RowBuffer(["a", "b"], [first, second, output])
     assert buffer.take_usual({"a": first, "b": second}, output)
 
     assert not buffer.take_usual({"a": first + 9, "b": second.astype(np.float64)}, output)

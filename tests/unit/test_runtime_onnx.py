@@ -1,5 +1,6 @@
 """The ONNX engine behind the protocol."""
 
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from muster_models.errors import FitError, PredictionError, Reason
 from muster_models.manifest import TensorSpec
 from muster_models.runtime import Runtime, load
-from muster_models.runtime.load import installed
+from muster_models.runtime.load import import_refusal, installed
 from support.fixtures import fixture_zoo
 from support.onnx_models import graph, linear, model, simple, value
 
@@ -103,26 +104,6 @@ def test_the_same_model_answers_many_threads(tmp_path: Path) -> None:
     assert answers == [True] * 200
 
 
-def test_a_sequence_of_maps_is_a_matrix_with_columns_in_the_order_of_keys(tmp_path: Path) -> None:
-    scores = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
-    answer = helper.make_value_info(
-        "y",
-        helper.make_sequence_type_proto(
-            helper.make_map_type_proto(
-                TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None)
-            )
-        ),
-    )
-    mapped = node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[7, 3])
-    body = helper.make_graph([mapped], "g", [scores], [answer])
-    runtime = loaded(model(body, domains=["ai.onnx.ml"]).SerializeToString(), tmp_path)
-
-    answers = runtime.run({"x": np.array([[0.25, 0.75], [1, 0]], np.float32)})["y"]
-
-    assert answers.tolist() == [[0.75, 0.25], [0, 1]] or answers.tolist() == [[0.25, 0.75], [1, 0]]
-    assert runtime.outputs == (TensorSpec("y", "float32", (None, None)),)
-
-
 def test_a_sequence_of_tensors_of_different_shapes_is_refused(tmp_path: Path) -> None:
     parts = node("SequenceConstruct", ["x", "z"], ["y"])
     wider = node("Concat", ["x", "x"], ["z"], axis=0)
@@ -130,7 +111,7 @@ def test_a_sequence_of_tensors_of_different_shapes_is_refused(tmp_path: Path) ->
     body = helper.make_graph([wider, parts], "g", [value("x")], [answer])
     runtime = loaded(model(body).SerializeToString(), tmp_path)
 
-    with pytest.raises(PredictionError, match="is a list, expected a tensor") as caught:
+    with pytest.raises(PredictionError, match="of different shapes") as caught:
         runtime.run({"x": np.zeros(1, np.float32)})
 
     assert caught.value.reason is Reason.WRONG_SHAPE
@@ -170,12 +151,33 @@ def test_a_closed_model_may_be_closed_again_and_answers_no_more(tmp_path: Path) 
 def test_an_engine_that_is_not_installed_is_a_question_of_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "muster_models.runtime.onnx", None)
+    monkeypatch.delitem(sys.modules, "muster_models.runtime.onnx", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     with pytest.raises(FitError, match="the onnx engine is not installed") as caught:
         loaded(linear(WEIGHTS), tmp_path)
 
     assert caught.value.reason is Reason.WRONG_RUNTIME
+
+
+def test_an_engine_that_does_not_load_is_not_said_to_be_missing() -> None:
+    refusal = import_refusal("onnx", ImportError("libgomp.so.1: no such file", name="onnxruntime.capi"))
+
+    assert refusal.reason is Reason.WRONG_RUNTIME
+    assert str(refusal) == "the onnx engine does not load: libgomp.so.1: no such file"
+
+
+def test_a_fault_of_muster_itself_is_no_missing_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "muster_models.runtime.onnx", raising=False)
+    monkeypatch.delattr("muster_models.runtime.onnx_values.describe")
+
+    with pytest.raises(PredictionError, match="cannot import name 'describe'") as caught:
+        loaded(linear(WEIGHTS), tmp_path)
+
+    assert caught.value.reason is Reason.CRASHED
+    assert str(caught.value).startswith("Muster itself is damaged here: ")
 
 
 def test_installed_engines_are_named_with_their_versions() -> None:

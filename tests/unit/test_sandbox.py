@@ -142,3 +142,22 @@ os.write(1, b"ended" + os.read(reader, 1))
 """
 
     assert run(program).stdout == b"ended"  # only when nobody holds the pipe any more is it at its end
+
+
+@pytest.mark.skipif(level() is not Level.LANDLOCK, reason="this kernel has no Landlock")
+def test_a_device_that_is_named_can_be_opened_for_writing_and_no_other(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from muster_agent.sandbox import Limits, confine
+devices = (Path("/dev/null"), Path("/dev/none"))
+confine(Limits(64 * 1024 * 1024), readable=(Path(sys.argv[1]),), writable=devices)
+for name in ("null", "zero", "full"):
+    try:
+        with open(f"/dev/{name}", "r+b", buffering=0) as device:
+            print(name, device.write(b"x"))
+    except PermissionError:
+        print(name, "refused")
+"""
+
+    assert run(program, tmp_path).stdout.splitlines() == [b"null 1", b"zero refused", b"full refused"]

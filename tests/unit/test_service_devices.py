@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from muster_controller.config import Settings
 from muster_controller.service import devices, history
 from muster_controller.service.devices import DeviceQuery
 from muster_controller.store import enrolment
+from muster_controller.store.tables import Device
+from muster_controller.store.views.engines import EngineView
 from muster_controller.store.views.history import AuditFilter
 from muster_models.errors import ForbiddenError, MessageError, NotFoundError, RequestError
 from muster_models.wire import Phase
@@ -188,3 +191,31 @@ def test_a_cohort_leaves_revoked_devices_out(office: Office) -> None:
     cohort = devices.show_cohort(office.context, "site = berlin")
 
     assert (cohort.devices, cohort.enrolled) == (("berlin-1",), 2)
+
+
+def test_engines_are_counted_by_version_and_hardware_without_revoked_devices(office: Office) -> None:
+    office.enrol("berlin-1", "berlin-2", "oslo-1", "oslo-2")
+    told = {
+        "berlin-1": "onnxruntime 1.32.0",
+        "berlin-2": "onnxruntime 1.32.0; CPU: no such provider",
+        "oslo-1": "onnxruntime 1.17.3",
+        "oslo-2": "onnxruntime 1.17.3",
+    }
+    with office.context.unit() as session:
+        for device, engine in told.items():
+            row = session.get_one(Device, device)
+            row.hardware, row.runtimes = "x86_64", {"onnx": engine}
+            session.add(row)
+    devices.revoke(office.context, OPERATOR, "oslo-2")
+
+    assert devices.show_engines(office.context) == (
+        EngineView("onnx", "onnxruntime 1.17.3", "x86_64", 1, ("oslo-1",)),
+        EngineView("onnx", "onnxruntime 1.32.0", "x86_64", 2, ("berlin-1", "berlin-2")),
+    )
+
+
+def test_a_token_comes_with_the_address_where_it_is_good(office: Office) -> None:
+    made = devices.issue_token(office.context, OPERATOR, device="oslo-1", labels={})
+
+    assert made.url == "https://localhost:8421"
+    assert Settings(names=("fd00::1",), device_port=9).device_url() == "https://[fd00::1]:9"

@@ -11,7 +11,7 @@ from muster_controller.service import publishing, versions
 from muster_controller.service.publishing import Submission
 from muster_models import manifest as manifests
 from muster_models.errors import ConflictError, NotFoundError, Reason, RequestError, SketchError, TrustError
-from muster_models.manifest import Threshold, Waiver
+from muster_models.manifest import Delta, Threshold, Waiver
 from muster_models.trust import publisher
 from support.office import OPERATOR, Draft, Office, digest_of, open_office
 from support.repository import make_signer
@@ -117,6 +117,34 @@ def test_a_missing_file_is_named(office: Office) -> None:
 
     with pytest.raises(RequestError, match=r"'model\.bin' .* was not uploaded"):
         publishing.release(office.context, OPERATOR, Submission(draft.document, draft.role, draft.targets))
+
+
+def test_a_patch_that_the_manifest_names_must_be_there_as_it_says(office: Office) -> None:
+    content = b"a patch"
+    base, other = digest_of(b"an earlier model"), digest_of(content)
+
+    def named(version: str, length: int) -> Draft:
+        plain = office.draft(version).manifest.files
+        delta = Delta(base, "zstd-patch", other, length)
+        files = tuple(
+            msgspec.structs.replace(entry, deltas=(delta,)) if entry.role == "model" else entry
+            for entry in plain
+        )
+        return office.draft(version, files=files)
+
+    def refusal(draft: Draft) -> str:
+        with pytest.raises(RequestError) as refused:
+            submit(office, draft)
+        return str(refused.value)
+
+    missing = refusal(named("1.0.0", len(content)))
+    office.context.blobs.put(other, [content])
+    longer = refusal(named("1.0.0", len(content) + 1))
+
+    assert "the patch for 'model.bin'" in missing
+    assert "was not uploaded" in missing
+    assert "has 7 bytes, the manifest says 8" in longer
+    assert submit(office, named("1.0.0", len(content))) == "digits@1.0.0"
 
 
 def test_a_baseline_that_is_none_is_refused(office: Office) -> None:

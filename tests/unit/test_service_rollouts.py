@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from muster_controller.service import devices, history, overview, publishing, rollouts
+from muster_controller.reconcile.advancing import Advancing
+from muster_controller.service import devices, history, overview, publishing, rollouts, versions
 from muster_controller.service.rollout_plans import RolloutRequest
 from muster_controller.store import assignments
 from muster_controller.store.views.history import AuditFilter
 from muster_controller.store.views.rollouts import RolloutFilter
-from muster_models.errors import ConflictError, NotFoundError, RequestError
+from muster_models.errors import ConflictError, NotFoundError, Reason, RequestError
 from muster_models.trust import publisher
 from muster_models.wire import Phase
 from support.office import OPERATOR, Office, open_office
@@ -132,17 +133,40 @@ def test_nobody_to_roll_out_to_is_an_obstacle(office: Office) -> None:
         start(office, selector="site = paris")
 
 
-def test_a_withdrawn_version_is_not_rolled_out(office: Office) -> None:
+def withdraw(office: Office, version: str) -> str:
+    """Withdraw a version and return its digest."""
     present = office.context.repository.current("model-digits")
     assert present is not None
     role = publisher.withdraw(
-        present, "1.1.0", floor=None, signers=[office.release_keys["digits"]], now=office.now
+        present, version, floor=None, signers=[office.release_keys["digits"]], now=office.now
     )
-    digest = rollouts.plan_rollout(office.context, request()).version.digest
+    digest = versions.show_version(office.context, f"digits@{version}").version.digest
     publishing.withdraw(office.context, OPERATOR, digest, role=role)
+    return digest
+
+
+def test_a_withdrawn_version_is_not_rolled_out(office: Office) -> None:
+    withdraw(office, "1.1.0")
 
     with pytest.raises(ConflictError, match=r"digits@1\.1\.0 was withdrawn"):
         start(office)
+
+
+def test_a_withdrawn_version_is_nothing_to_go_back_to(office: Office) -> None:
+    withdraw(office, "1.0.0")
+
+    assert rollouts.plan_rollout(office.context, request()).previous is None
+    with pytest.raises(ConflictError, match=r"digits@1\.0\.0 was withdrawn"):
+        start(office, previous="digits@1.0.0")
+
+
+def test_a_withdrawn_version_that_devices_should_run_needs_attention(office: Office) -> None:
+    digest = withdraw(office, "1.0.0")
+
+    (shown,) = overview.show_overview(office.context).attention
+
+    assert (shown.kind, shown.subject, shown.what) == ("version", digest, "withdrawn")
+    assert shown.title == "digits@1.0.0 was withdrawn; 8 devices should run it, 8 do"
 
 
 def test_a_rollout_is_paused_resumed_and_aborted(office: Office) -> None:
@@ -221,6 +245,39 @@ def test_a_device_that_something_newer_decides_for_has_moved_on_from_a_rollout_t
 
     assert "moved-on" not in live.values()
     assert [device for device, outcome in over.items() if outcome == "moved-on"] == ["oslo-1"]
+
+
+def test_a_device_that_has_gone_back_still_says_why_the_version_failed_on_it(office: Office) -> None:
+    number = start(office, control=0.0, stages=[{"percent": 100}])
+    digest = rollouts.show_rollout(office.context, number).rollout.version.digest
+    failed: dict[str, Any] = {"phase": Phase.ROLLED_BACK, "reason": Reason.OUT_OF_MEMORY}
+    office.report("berlin-1", target=digest, detail="it took 2 GiB", **failed)
+    settings = office.context.settings
+    Advancing(office.context.engine, office.opened.baselines, settings).advance("digits", office.clock.now)
+    office.clock.now += 1
+    office.report("berlin-1", phase=Phase.IDLE)
+
+    detail = rollouts.show_rollout(office.context, number)
+    views = {view.device: view for view in rollouts.list_rollout_devices(office.context, number)}
+
+    assert detail.rollout.reason == "unhealthy: failures: 1 of 8: out-of-memory"
+    assert detail.evidence is not None
+    assert detail.evidence.failures == {"out-of-memory": 1}
+    assert (views["berlin-1"].phase, views["berlin-1"].reason) == ("idle", "out-of-memory")
+    assert views["berlin-1"].detail == "it took 2 GiB"
+    assert views["berlin-2"].reason == ""
+
+
+def test_a_rollout_whose_devices_were_all_revoked_needs_attention(office: Office) -> None:
+    number = start(office, control=0.0, stages=[{"percent": 100}])
+    for device in FLEET:
+        devices.revoke(office.context, OPERATOR, device)
+    settings = office.context.settings
+    Advancing(office.context.engine, office.opened.baselines, settings).advance("digits", office.clock.now)
+
+    shown = overview.show_overview(office.context).attention
+
+    assert ("rollout", str(number), "hold") in {(one.kind, one.subject, one.what) for one in shown}
 
 
 def test_a_paused_rollout_and_a_failed_device_need_attention(office: Office) -> None:

@@ -143,7 +143,7 @@ def alarms(ground: Ground) -> list[tuple[str, float, int | None, int | None]]:
 
 def save(ground: Ground, signal: Signal) -> str | None:
     with Unit(ground.engine) as session:
-        return drift.save_alarm(session, "digits", ground.baseline.digest, signal=signal)
+        return drift.save_alarm(session, "digits", ground.baseline.digest, signal=signal)[1]
 
 
 def test_an_alarm_is_one_row_from_pending_to_resolved(ground: Ground) -> None:

@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from muster_agent.arrival import PART, blob_name
 from muster_agent.disk import RealDisk
-from muster_agent.store import HEADROOM_BYTES, OLD_STATE, PART, STATE, Store, _blob, _decode
+from muster_agent.store import ASIDE, HEADROOM_BYTES, OLD_STATE, STATE, Store, _decode, state_trouble
 from muster_agent.update.state import AgentState, ModelState
 from muster_models.errors import FitError, Reason, StorageError, TransferError, TrustError
 from muster_models.manifest import FileEntry
@@ -28,6 +30,11 @@ SECOND = make_version("1.1.0")  # shares the baseline and the golden vectors wit
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
+
+
+@pytest.fixture
+def disk() -> SimulatedDisk:
+    return SimulatedDisk()
 
 
 @pytest.fixture
@@ -104,8 +111,10 @@ def test_every_damaged_byte_of_a_state_file_is_noticed() -> None:
 def test_a_state_file_of_any_bytes_is_a_state_or_nothing(document: bytes) -> None:
     checksum = hashlib.sha256(document).hexdigest().encode()
 
+    found = _decode(checksum + b"\n" + document)
+
     assert _decode(document) is None
-    assert _decode(checksum + b"\n" + document) is None
+    assert found is None or found == msgspec.json.decode(document, type=AgentState)
 
 
 def test_a_state_file_of_deep_nesting_is_nothing() -> None:
@@ -155,7 +164,7 @@ def test_garbage_from_an_earlier_run_is_a_failed_download_and_not_an_attack(
     store: Store, folder: Path
 ) -> None:
     entry = model_entry(FIRST)
-    (folder / (_blob(entry) + PART)).write_bytes(b"\0" * 5)
+    (folder / (blob_name(entry) + PART)).write_bytes(b"\0" * 5)
     with store.blob_writer(entry) as writer:
         writer.append(FIRST.blobs[entry.sha256][5:])
         with pytest.raises(TransferError):
@@ -166,7 +175,7 @@ def test_garbage_from_an_earlier_run_is_a_failed_download_and_not_an_attack(
 
 def test_a_part_that_is_longer_than_the_file_is_begun_anew(store: Store, folder: Path) -> None:
     entry = model_entry(FIRST)
-    (folder / (_blob(entry) + PART)).write_bytes(b"x" * (entry.length + 1))
+    (folder / (blob_name(entry) + PART)).write_bytes(b"x" * (entry.length + 1))
 
     with store.blob_writer(entry) as writer:
         assert writer.offset == 0
@@ -193,7 +202,7 @@ def test_a_file_that_is_not_what_was_signed_is_found_and_fetched_anew(
     store: Store, folder: Path, damage: str
 ) -> None:
     stage(store, FIRST)
-    path = folder / _blob(model_entry(FIRST))
+    path = folder / blob_name(model_entry(FIRST))
     match damage:
         case "changed":
             path.write_bytes(b"x" * model_entry(FIRST).length)
@@ -276,7 +285,7 @@ def test_collecting_keeps_a_download_of_a_candidate_that_has_not_ended(store: St
     store.save(replace(state, models={"digits": model}))
     store.collect()
 
-    assert (folder / (_blob(entry) + PART)).read_bytes() == b"model"
+    assert (folder / (blob_name(entry) + PART)).read_bytes() == b"model"
 
 
 def test_one_content_is_written_by_one_download_at_a_time(store: Store) -> None:
@@ -368,3 +377,55 @@ def test_the_simulated_disk_and_the_real_one_agree(folder: Path) -> None:
         assert disk.free_bytes() > 0
         with pytest.raises(StorageError):
             disk.read("blobs/a")
+
+
+def test_a_state_that_is_damaged_in_every_copy_is_told_and_kept_aside(disk: SimulatedDisk) -> None:
+    store = Store(disk)
+    store.load()
+    store.save(running(FIRST))
+    store.save(running(SECOND, FIRST))
+    for name in (STATE, OLD_STATE):
+        disk.damage(name, Random(1))
+    damaged = disk.read(STATE)
+    again = Store(disk)
+    state = again.load()
+    again.save(running(FIRST))
+
+    assert state == AgentState()
+    assert again.mishap.startswith("the state was damaged in every copy: the device begins anew")
+    assert disk.read(ASIDE) == damaged
+    assert Store(disk).load() == running(FIRST)
+    assert state_trouble(disk) == ""
+
+
+def test_a_state_of_another_format_is_kept_aside_and_not_overwritten(disk: SimulatedDisk) -> None:
+    document = b'{"sequence": "none of ours"}'
+    content = hashlib.sha256(document).hexdigest().encode() + b"\n" + document
+    write(disk, STATE, content)
+    store = Store(disk)
+    state = store.load()
+    store.save(running(FIRST))
+
+    assert state == AgentState()
+    assert "has a format that this agent does not know" in store.mishap
+    assert disk.read(ASIDE) == content
+
+
+def test_one_good_copy_is_no_mishap(disk: SimulatedDisk) -> None:
+    store = Store(disk)
+    store.load()
+    store.save(running(FIRST))
+    store.save(running(SECOND, FIRST))
+    disk.damage(STATE, Random(1))
+    again = Store(disk)
+
+    assert again.load() == running(FIRST)
+    assert again.mishap == ""
+    assert disk.size(ASIDE) is None
+
+
+def write(disk: SimulatedDisk, name: str, content: bytes) -> None:
+    file = disk.create(name)
+    file.write(content)
+    file.sync()
+    disk.sync_folder("")

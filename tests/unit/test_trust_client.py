@@ -84,6 +84,57 @@ def test_a_device_that_is_up_to_date_fetches_one_small_file(
     assert len((repository.metadata / "timestamp.json").read_bytes()) <= 500
 
 
+def test_a_client_that_was_just_started_does_not_take_anything_for_unchanged(
+    repository: SignedRepository, client: TrustClient, tmp_path: Path
+) -> None:
+    client.refresh()
+    fetcher = repository.fetcher()
+    again = repository.client(tmp_path / "trust", fetcher=fetcher)
+
+    assert (client.is_unchanged(), again.is_unchanged()) == (True, False)
+    assert fetcher.requests == []
+
+
+def test_asking_whether_anything_changed_is_one_request_and_keeps_nothing(
+    repository: SignedRepository, tmp_path: Path
+) -> None:
+    fetcher = repository.fetcher()
+    client = repository.client(tmp_path / "trust", fetcher=fetcher)
+    client.refresh()
+    before = {path: path.read_bytes() for path in (tmp_path / "trust").rglob("*") if path.is_file()}
+    fetcher.requests.clear()
+    unchanged = client.is_unchanged()
+    repository.release(version="1.1.0", release=2)
+    changed = not client.is_unchanged()
+
+    assert (unchanged, changed) == (True, True)
+    assert fetcher.requests == ["metadata/timestamp.json"] * 2
+    assert {path: path.read_bytes() for path in (tmp_path / "trust").rglob("*") if path.is_file()} == before
+
+
+def test_nothing_is_taken_for_unchanged_while_something_expires_or_a_role_was_refused(
+    repository: SignedRepository, client: TrustClient
+) -> None:
+    manifest(client, repository.release())
+    client.refresh()
+    rewrite(repository, "model-digits", b"{}")
+    repository.now += 6.5 * DAY
+    near = client.is_unchanged()
+
+    assert near is False
+
+
+def test_a_repository_that_cannot_be_reached_is_not_taken_for_unchanged(
+    repository: SignedRepository, tmp_path: Path
+) -> None:
+    fetcher = repository.fetcher()
+    client = repository.client(tmp_path / "trust", fetcher=fetcher)
+    client.refresh()
+    fetcher.online = False
+
+    assert client.is_unchanged() is False
+
+
 def test_a_manifest_that_was_verified_is_not_fetched_again(
     repository: SignedRepository, tmp_path: Path
 ) -> None:

@@ -63,7 +63,7 @@ def test_what_the_director_signed_is_obeyed() -> None:
 
 
 def test_an_envelope_is_small() -> None:
-    assert len(ENVELOPE) < 800
+    assert len(ENVELOPE) < 1000  # with what MQTT and TLS add, one packet
 
 
 @pytest.mark.parametrize(

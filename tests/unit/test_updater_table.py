@@ -4,19 +4,23 @@ import pytest
 from msgspec.structs import replace
 
 from muster_agent.update import steps
-from muster_agent.update.state import ModelState
+from muster_agent.update.moves import MAX_DOUBTS, MAX_TRIES, PATIENCE, SLICE_SECONDS, backoff
+from muster_agent.update.state import InShadow, ModelState
 from muster_agent.update.steps import AnyEvent
-from muster_agent.update.updater import DOWNLOAD_SECONDS, MAX_CRASHES, MAX_TRIES, PATIENCE, backoff, step
+from muster_agent.update.updater import DOWNLOAD_SECONDS, MAX_CRASHES, step
 from muster_models.errors import Reason
-from muster_models.wire import Phase
+from muster_models.wire import Phase, Shadow
 from support.model_states import (
     ACTIVATING,
     ASSIGNED,
+    BEGINNING,
     COMMITTED,
     CURRENT,
+    DOUBTED,
     DOWNLOADING,
     FAILED,
     IDLE,
+    IN_SHADOW,
     NEXT,
     NOTHING,
     NOW,
@@ -27,8 +31,11 @@ from support.model_states import (
     RETRYING,
     ROLLED_BACK,
     SEQUENCE,
+    SHADOW,
+    SHADOWED,
     STAGED,
     SUPERSEDED,
+    TO_BE_SHADOWED,
     VERIFYING,
     asked,
     first_install,
@@ -47,8 +54,16 @@ no_network = steps.DownloadFailed(now=NOW, digest=next_, reason=Reason.DOWNLOAD_
 not_there = steps.DownloadFailed(now=NOW, digest=next_, reason=Reason.TOO_LARGE, retryable=False)
 verified = steps.Verified(now=NOW, digest=next_)
 unsigned = steps.Refused(now=NOW, digest=next_, reason=Reason.UNSIGNED)
+unlisted = steps.Refused(now=NOW, digest=next_, reason=Reason.NOT_LISTED)
+damaged = steps.Refused(now=NOW, digest=next_, reason=Reason.TAMPERED)
 passed = steps.PreflightPassed(now=NOW, digest=next_)
 wrong = steps.PreflightFailed(now=NOW, digest=next_, reason=Reason.WRONG_OUTPUT)
+shadow_began = steps.ShadowBegan(now=NOW, digest=next_)
+no_room = steps.ShadowSkipped(now=NOW, digest=next_, detail="two versions do not fit")
+not_finite = steps.ShadowFailed(now=NOW, digest=next_, reason=Reason.NOT_FINITE, detail="output 'y'")
+longer = steps.Wanted(now=NOW, model=asked(NEXT, shadow=Shadow(seconds=9.0)), sequence=SEQUENCE + 1)
+same_order = steps.Wanted(now=NOW, model=SHADOWED, sequence=SEQUENCE + 1)
+stop = steps.Wanted(now=NOW, model=asked(NEXT, shadow=SHADOW, stop=True), sequence=SEQUENCE + 1)
 activated = steps.Activated(now=NOW, digest=next_)
 not_loaded = steps.ActivationFailed(now=NOW, digest=next_, reason=Reason.LOAD_FAILED)
 crashed = steps.WorkerFailed(now=NOW, digest=next_, reason=Reason.CRASHED)
@@ -59,6 +74,8 @@ tick = steps.Tick(now=NOW)
 order = steps.RollBackOrdered(now=NOW)
 start = steps.Restarted(now=0.0)
 third_try = replace(PROBATION, tries=MAX_TRIES)
+last_doubt = replace(DOWNLOADING, doubts=MAX_DOUBTS - 1)
+known_wrong = replace(DOWNLOADING, doubts=MAX_DOUBTS)
 last_patience = replace(DOWNLOADING, attempts=PATIENCE - 1)
 alone = replace(IDLE, previous=None)
 looping = {"crashes": MAX_CRASHES - 1, "last_crash": NOW - 9.0}
@@ -67,6 +84,11 @@ last_life_in_work = replace(DOWNLOADING, **looping)
 last_life_on_trial = replace(ACTIVATING, **looping)
 looped, _ = step(last_life, old_crashed)
 same = steps.Wanted(now=NOW, model=asked(CURRENT), sequence=SEQUENCE)
+third_shadow = replace(IN_SHADOW, tries=MAX_TRIES)
+lone_shadow = replace(IN_SHADOW, previous=None)
+last_life_in_shadow = replace(IN_SHADOW, **looping)
+nothing_to_compare = replace(TO_BE_SHADOWED, current=None, previous=None)
+stopped_one = replace(TO_BE_SHADOWED, wanted=asked(NEXT, shadow=SHADOW, stop=True))
 first_activating = first_install(Phase.ACTIVATING)
 first_probation = first_install(Phase.PROBATION)
 
@@ -122,10 +144,26 @@ TABLE = [
     (DOWNLOADING,      no_network,  Phase.ASSIGNED,     "Abandon Report"),
     (last_patience,    no_network,  Phase.FAILED,       "Abandon Emit Report"),
     (DOWNLOADING,      not_there,   Phase.FAILED,       "Abandon Emit Collect Report"),
-    (DOWNLOADING,      unsigned,    Phase.REJECTED,     "Abandon Emit Collect Report"),
+    (DOWNLOADING,      unlisted,    Phase.REJECTED,     "Abandon Emit Collect Report"),
+    (DOWNLOADING,      unsigned,    Phase.ASSIGNED,     "Abandon Report"),
+    (DOWNLOADING,      damaged,     Phase.ASSIGNED,     "Abandon Report"),
+    (last_doubt,       damaged,     Phase.REJECTED,     "Abandon Emit Report"),
+    (last_doubt,       downloaded,  Phase.VERIFYING,    "Verify Report"),
+    (known_wrong,      damaged,     Phase.REJECTED,     "Abandon Report"),
+    (DOUBTED,          early,       Phase.REJECTED,     ""),
+    (DOUBTED,          tick,        Phase.DOWNLOADING,  "Download Report"),
+    (DOUBTED,          again,       Phase.REJECTED,     ""),
+    (DOUBTED,          newer,       Phase.DOWNLOADING,  "Abandon Download Report"),
+    (DOUBTED,          back,        Phase.SUPERSEDED,   "Abandon Collect Report"),
+    (DOUBTED,          gone,        Phase.IDLE,         "Abandon Deactivate Collect Report"),
+    (DOUBTED,          order,       Phase.ROLLED_BACK,  "Abandon Activate Emit Collect Report"),
+    (DOUBTED,          downloaded,  Phase.REJECTED,     ""),
+    (DOUBTED,          old_damaged, Phase.REJECTED,     "Activate Emit Report"),
+    (DOUBTED,          start,       Phase.REJECTED,     "Configure Activate Collect Report"),
     (DOWNLOADING,      tick,        Phase.ASSIGNED,     "Abandon Report"),
     (RETRYING,         tick,        Phase.DOWNLOADING,  "Download Report"),
-    (VERIFYING,        unsigned,    Phase.REJECTED,     "Abandon Emit Collect Report"),
+    (VERIFYING,        unlisted,    Phase.REJECTED,     "Abandon Emit Collect Report"),
+    (VERIFYING,        unsigned,    Phase.ASSIGNED,     "Abandon Report"),
     (VERIFYING,        no_network,  Phase.ASSIGNED,     "Abandon Report"),
     (VERIFYING,        tick,        Phase.FAILED,       "Abandon Emit Collect Report"),
     (STAGED,           wrong,       Phase.REJECTED,     "Abandon Emit Collect Report"),
@@ -137,6 +175,37 @@ TABLE = [
     (PROBATION,        crashed,     Phase.ROLLED_BACK,  "Activate Emit Collect Report"),
     (first_activating, not_loaded,  Phase.FAILED,       "Deactivate Emit Collect Report"),
     (first_probation,  crashed,     Phase.FAILED,       "Deactivate Emit Collect Report"),
+    # in shadow
+    (TO_BE_SHADOWED,   passed,      Phase.SHADOW,       "BeginShadow Report"),
+    (nothing_to_compare, passed,    Phase.ACTIVATING,   "Activate Report"),
+    (stopped_one,      passed,      Phase.ACTIVATING,   "Activate Report"),
+    (BEGINNING,        shadow_began, Phase.SHADOW,      ""),
+    (IN_SHADOW,        shadow_began, Phase.SHADOW,      ""),
+    (BEGINNING,        no_room,     Phase.ACTIVATING,   "EndShadow Activate Report"),
+    (BEGINNING,        not_finite,  Phase.FAILED,       "EndShadow Abandon Emit Collect Report"),
+    (BEGINNING,        no_network,  Phase.ASSIGNED,     "EndShadow Abandon Report"),
+    (BEGINNING,        unsigned,    Phase.REJECTED,     "EndShadow Abandon Emit Collect Report"),
+    (BEGINNING,        tick,        Phase.FAILED,       "EndShadow Abandon Emit Collect Report"),
+    (IN_SHADOW,        early,       Phase.SHADOW,       ""),
+    (IN_SHADOW,        tick,        Phase.ACTIVATING,   "EndShadow Activate Report"),
+    (IN_SHADOW,        not_finite,  Phase.FAILED,       "EndShadow Abandon Emit Collect Report"),
+    (IN_SHADOW,        crashed,     Phase.SHADOW,       ""),
+    (IN_SHADOW,        activated,   Phase.SHADOW,       ""),
+    (IN_SHADOW,        old_crashed, Phase.SHADOW,       "Emit Report"),
+    (last_life_in_shadow, old_crashed, Phase.SHADOW,    "Activate Emit Collect Report BeginShadow"),
+    (IN_SHADOW,        old_damaged, Phase.SHADOW,       "Activate Emit Report BeginShadow"),
+    (lone_shadow,      old_damaged, Phase.ACTIVATING,   "EndShadow Deactivate Emit Report Activate"),
+    (IN_SHADOW,        again,       Phase.ACTIVATING,   "EndShadow Activate Report"),
+    (IN_SHADOW,        same_order,  Phase.SHADOW,       ""),
+    (IN_SHADOW,        longer,      Phase.SHADOW,       "BeginShadow Report"),
+    (IN_SHADOW,        stop,        Phase.ACTIVATING,   "EndShadow Configure Activate Report"),
+    (IN_SHADOW,        third,       Phase.DOWNLOADING,  "EndShadow Abandon Download Report"),
+    (IN_SHADOW,        back,        Phase.SUPERSEDED,   "EndShadow Abandon Collect Report"),
+    (IN_SHADOW,        gone,        Phase.IDLE,         "EndShadow Abandon Deactivate Collect Report"),
+    (IN_SHADOW,        order,       Phase.ROLLED_BACK,  "EndShadow Abandon Activate Emit Collect Report"),
+    (lone_shadow,      order,       Phase.ROLLED_BACK,  "EndShadow Activate Emit Collect Report"),
+    (PROBATION,        not_finite,  Phase.PROBATION,    ""),
+    (IDLE,             not_finite,  Phase.IDLE,         ""),
     # what goes wrong afterwards
     (COMMITTED,        old_crashed, Phase.COMMITTED,    "Emit Report"),
     (last_life,        old_crashed, Phase.ROLLED_BACK,  "Activate Emit Collect Report"),
@@ -167,6 +236,8 @@ TABLE = [
     (RETRYING,         start,       Phase.FAILED,       "Configure Activate Collect Report"),
     (ACTIVATING,       start,       Phase.ACTIVATING,   "Configure Activate Activate Collect Report"),
     (PROBATION,        start,       Phase.ACTIVATING,   "Configure Activate Activate Collect Report"),
+    (IN_SHADOW,        start,       Phase.SHADOW,       "Configure Activate BeginShadow Collect Report"),
+    (third_shadow, start, Phase.FAILED, "EndShadow Configure Activate Abandon Emit Collect Report"),
     (third_try,        start,       Phase.ROLLED_BACK,  "Configure Activate Emit Collect Report"),
 ]
 # fmt: on
@@ -296,6 +367,63 @@ def test_a_new_start_forgives_no_crash() -> None:
     after, _ = step(state, old_crashed)
 
     assert (after.phase, after.current) == (Phase.ROLLED_BACK, OLDER)
+
+
+def test_what_fails_in_shadow_says_that_it_was_in_shadow_and_leaves_the_current_version() -> None:
+    after, actions = step(IN_SHADOW, not_finite)
+
+    assert steps.Emit("failed", next_, Reason.NOT_FINITE, "in shadow: output 'y'") in actions
+    assert (after.current, after.previous, after.candidate) == (CURRENT, OLDER, None)
+    assert (after.detail, after.shadow) == ("in shadow: output 'y'", InShadow())
+
+
+def test_an_order_that_cannot_be_followed_is_said_in_the_report() -> None:
+    told, _ = step(BEGINNING, no_room)
+    lone, _ = step(nothing_to_compare, passed)
+
+    assert told.detail == "no shadow: two versions do not fit"
+    assert lone.detail == "no shadow: no other version answers here"
+
+
+def test_a_shadow_of_hours_is_served_in_slices_that_survive_a_restart() -> None:
+    hours = 2.5 * SLICE_SECONDS
+    state, _ = step(replace(TO_BE_SHADOWED, wanted=asked(NEXT, shadow=Shadow(seconds=hours))), passed)
+    state, _ = step(state, shadow_began)
+    lengths, began = [], NOW
+    while state.phase is Phase.SHADOW:
+        assert state.deadline is not None
+        lengths.append(state.deadline - began)
+        began = state.deadline
+        state, _ = step(state, steps.Tick(now=began))
+        if state.phase is Phase.SHADOW:
+            state, _ = step(state, steps.Restarted(now=0.0))
+            state, _ = step(state, replace_now(shadow_began, 0.0))
+            began = 0.0
+
+    assert lengths == [SLICE_SECONDS, SLICE_SECONDS, SLICE_SECONDS / 2]
+    assert state.phase is Phase.ACTIVATING
+
+
+def replace_now(event: steps.ShadowBegan, now: float) -> steps.ShadowBegan:
+    return steps.ShadowBegan(now=now, digest=event.digest)
+
+
+def test_a_candidate_that_takes_the_agent_down_in_shadow_is_given_up_after_three_starts() -> None:
+    state, starts = IN_SHADOW, 0
+    while state.phase is Phase.SHADOW:
+        state, actions = step(state, start)
+        starts += 1
+
+    assert starts == MAX_TRIES
+    assert (state.phase, state.reason) == (Phase.FAILED, Reason.CRASHED)
+    assert state.detail == "in shadow: the agent stopped 3 times"
+    assert steps.Activate(current) in actions
+
+
+def test_a_trial_after_a_shadow_has_all_its_tries() -> None:
+    state, _ = step(third_shadow, tick)
+
+    assert (state.phase, state.tries) == (Phase.ACTIVATING, 1)
 
 
 def test_backoff_doubles_up_to_a_quarter_of_an_hour_and_is_spread() -> None:

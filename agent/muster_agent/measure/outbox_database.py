@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from muster_agent.disk import storage_error
+from muster_agent.measure import open_windows
+from muster_models.durable import refusal
 from muster_models.errors import Reason, StorageError
 
 # A message is a few hundred bytes and touches some fifteen pages on its way, which go into the log whole;
@@ -53,7 +54,7 @@ def open_or_begin(path: Path, draw: Callable[[], int]) -> tuple[sqlite3.Connecti
         return _open(path, draw), True
 
 
-def _open(path: Path, draw: Callable[[], int]) -> sqlite3.Connection:
+def _open(path: Path | str, draw: Callable[[], int]) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; an older one keeps what it has
@@ -62,13 +63,34 @@ def _open(path: Path, draw: Callable[[], int]) -> sqlite3.Connection:
         (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)  # noqa: TRY301 - damage found by asking is damage too
-        database.executescript(_SCHEMA)
+        database.executescript(_SCHEMA + open_windows.SCHEMA)
         facts = (("epoch", draw()), ("last", 0), ("merged", 0), ("dropped", 0))
         database.executemany("INSERT OR IGNORE INTO fact VALUES (?, ?)", facts)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def hold(draw: Callable[[], int]) -> sqlite3.Connection:
+    """Return a database in memory, for as long as the disk can hold none."""
+    return _open(":memory:", draw)
+
+
+def move(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Put every message of one database behind those of another; each gets its number there.
+
+    Raises:
+        sqlite3.OperationalError: The disk refused; nothing was moved.
+    """
+    columns = "kind, at, grouping, parts, is_fixed, payload"
+    rows = source.execute(f"SELECT {columns} FROM message ORDER BY id").fetchall()  # noqa: S608 - constant
+    with target:
+        target.execute("BEGIN IMMEDIATE")
+        target.executemany(
+            f"INSERT INTO message ({columns}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+            rows,
+        )
 
 
 @contextmanager
@@ -81,4 +103,4 @@ def refusals(path: Path) -> Iterator[None]:
         reason = Reason.NO_SPACE if full else Reason.STORAGE_FAILED
         raise StorageError(f"{path.name}: {error}", reason) from error
     except OSError as error:
-        raise storage_error(error, path.name) from error
+        raise refusal(error, path.name) from error

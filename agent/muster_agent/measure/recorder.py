@@ -4,107 +4,44 @@
 sketches and ends windows. A thread of its own (``start``) or the owner's loop calls ``work``.
 """
 
+import dataclasses
 import logging
+import math
 import random
+import secrets
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muster_agent.measure.outbox import WindowPart
-from muster_models.errors import MusterError, SketchError
+from muster_agent.measure.row_buffer import ROWS, RowBuffer, as_objects
+from muster_models.agreement import add
+from muster_models.errors import MusterError, PredictionError, SketchError
 from muster_models.manifest import Manifest
+from muster_models.quantised import measured
 from muster_models.sketch import codec
 from muster_models.sketch.baseline import Baseline
 from muster_models.sketch.features import extract
+from muster_models.sketch.privacy import privatise
+from muster_models.sketch.rows import Rows, concatenate
 from muster_models.sketch.window import Sketch, merge, sketch_rows
-from muster_models.wire import LATENCY_EDGES_MS, Reporting, Window
+from muster_models.wire import LATENCY_EDGES_MS, Reporting, ShadowCounts, Window
 
 Array = NDArray[np.generic]
 
-ROWS = 1024  # per sketch: in smaller pieces its fixed cost would count
-BUFFER_BYTES = 4 * 1024 * 1024  # of one buffer, however large a row is
 MAX_WAITING = 4  # full buffers; behind these, calls are counted and their rows are not sketched
+SHORTEST_SECONDS = 0.5  # of a window that its rows end: no burst of calls becomes a burst of messages
 LATEST_SHARE = 0.1  # of a window, by which its end is delayed at random: a fleet must not report in step
 
 _LATENCY_EDGES = tuple(edge / 1000.0 for edge in LATENCY_EDGES_MS)  # seconds
 
 _log = logging.getLogger(__name__)
-
-
-class _Buffer:
-    """Raw rows of the tensors that are sketched, as they came; made arrays again off the caller's thread.
-
-    Args:
-        names: Of the input tensors, in order; the last of ``tensors`` is the output.
-        tensors: Of a first call, which the later ones have to look like but for the number of rows.
-    """
-
-    def __init__(self, names: Sequence[str], tensors: Sequence[Array]) -> None:
-        row_bytes = sum(tensor[:1].nbytes for tensor in tensors)
-        self.capacity = max(1, min(ROWS, BUFFER_BYTES // max(row_bytes, 1)))
-        self.rows = 0
-        self.kinds = [(tensor.shape[1:], tensor.dtype) for tensor in tensors]
-        self._pieces: list[list[bytes | Array]] = [[] for _ in tensors]
-        self._batch = len(tensors[0])
-        # A call that repeats the first one is copied without a closer look, and without making arrays: a
-        # copy as bytes takes 0.1 us, one into a slice of an array 0.4 us.
-        *inputs, self._usual_output = (
-            (tensor.shape, tensor.dtype, pieces.append)
-            for tensor, pieces in zip(tensors, self._pieces, strict=True)
-        )
-        self._usual_inputs = [(name, *usual) for name, usual in zip(names, inputs, strict=True)]
-        has_objects = any(tensor.dtype.hasobject for tensor in tensors)
-        self._usual_rows = -1 if has_objects else self.capacity - self._batch - 1
-
-    def take_usual(self, inputs: Mapping[str, Array], output: Array) -> bool:
-        """Copy a call that looks like the first one; False when it does not, or would fill the buffer."""
-        if self.rows > self._usual_rows:
-            return False
-        shape, dtype, add = self._usual_output
-        if output.dtype is not dtype or output.shape != shape:
-            return False
-        for name, shape, dtype, add_input in self._usual_inputs:
-            tensor = inputs[name]
-            if tensor.dtype is not dtype or tensor.shape != shape:
-                self._forget_half_a_call()
-                return False
-            add_input(tensor.tobytes())
-        add(output.tobytes())
-        self.rows += self._batch
-        return True
-
-    def _forget_half_a_call(self) -> None:
-        calls = len(self._pieces[-1])  # the output is added last
-        for pieces in self._pieces:
-            del pieces[calls:]
-
-    def take(self, tensors: Sequence[Array], start: int, stop: int) -> int:
-        """Copy rows from ``start`` on, as many as there is room for; return how many."""
-        count = min(stop - start, self.capacity - self.rows)
-        for pieces, tensor in zip(self._pieces, tensors, strict=True):
-            rows = tensor[start : start + count]
-            pieces.append(rows.copy() if tensor.dtype.hasobject else rows.tobytes())
-        self.rows += count
-        return count
-
-    def arrays(self) -> list[Array]:
-        """Return the rows of each tensor."""
-        return [
-            _joined(pieces, shape, dtype)
-            for pieces, (shape, dtype) in zip(self._pieces, self.kinds, strict=True)
-        ]
-
-
-def _joined(pieces: Sequence[bytes | Array], shape: tuple[int, ...], dtype: "np.dtype[np.generic]") -> Array:
-    if dtype.hasobject:
-        return np.concatenate(cast("Sequence[Array]", pieces))
-    return np.frombuffer(b"".join(cast("Sequence[bytes]", pieces)), dtype).reshape(-1, *shape)
 
 
 @dataclass
@@ -115,12 +52,25 @@ class _Running:
     end: float
     earliest: float  # before which the clock was set back too far for this window
     last: float
+    epsilon: float  # as it was ordered when the window began
+    kept: int = 0  # rows that are to be sketched
     calls: int = 0
     errors: int = 0
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES_MS) + 1))
-    full: list[_Buffer] = field(default_factory=list)
-    matrices: list[NDArray[np.floating]] = field(default_factory=list)
+    shadow: ShadowCounts | None = None
+    full: list[RowBuffer] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     sketch: Sketch | None = None
+
+
+class Journal(Protocol):
+    """Where copies of open windows are kept: the outbox."""
+
+    def save_open(self, part: WindowPart) -> None:
+        """Keep the newest copy; a part without calls says that measuring has begun."""
+
+    def close_open(self, part: WindowPart) -> None:
+        """Forget the copy: measuring is over."""
 
 
 class Recorder:
@@ -128,12 +78,14 @@ class Recorder:
 
     Windows are aligned to the wall clock. A clock that is set back by less than a window stays in the window
     that is open; one that is set back further ends it, and the hours repeat as they did on the clock.
+    A window of ``window_rows`` rows ends early, but not within half a second.
 
     Args:
         digest: Of the manifest.
         clock: Unix seconds.
         emit: Takes every ended window that saw a call; called from ``work`` and ``close``.
         chance: Draws 0..1, for sampling.
+        journal: Returns what keeps copies of the open window, every ``save_seconds``; None keeps none.
 
     Attributes:
         skipped: Rows that were counted and not sketched: too many were waiting, or they did not fit.
@@ -149,13 +101,14 @@ class Recorder:
         clock: Callable[[], float],
         emit: Callable[[WindowPart], None],
         chance: Callable[[], float] = random.random,
+        journal: Callable[[], Journal] | None = None,
     ) -> None:
         self._manifest = manifest
         self._digest = digest
         self._baseline = baseline
-        self._reporting = reporting
-        self._samples_all = reporting.sample >= 1
+        self._take(reporting)
         self._clock = clock
+        self._journal = journal
         self._emit = emit
         self._chance = chance
         self._inputs = sorted({feature.input for feature in manifest.features})
@@ -166,11 +119,17 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._ended: list[_Running] = []
-        self._buffer: _Buffer | None = None
+        self._buffer: RowBuffer | None = None
         self._waiting = 0
         self.skipped = 0
         now = clock()
         self._window = self._open(now, now)
+        self._saved_at = now
+
+    def _take(self, reporting: Reporting) -> None:
+        self._reporting = reporting
+        self._samples_all = reporting.sample >= 1
+        self._most = reporting.window_rows or math.inf
 
     # The caller's thread
 
@@ -199,39 +158,54 @@ class Recorder:
             if outputs is None or error is not None:
                 window.errors += 1
             elif self._samples_all or self._chance() < self._reporting.sample:
-                self._keep(inputs, outputs)
+                window.kept += self._keep(inputs, outputs)
+                if window.kept >= self._most and now - window.start >= SHORTEST_SECONDS:
+                    self._turn(now)
 
-    def _keep(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def compare(self, counts: ShadowCounts) -> None:
+        """Add what a candidate answered in shadow to the open window; a window knows one candidate."""
+        now = self._clock()
+        with self._lock:
+            window = self._window
+            is_another = window.shadow is not None and window.shadow.candidate != counts.candidate
+            if is_another or not window.earliest <= now < window.end:
+                window = self._turn(now)
+            window.last = now
+            window.shadow = counts if window.shadow is None else add(window.shadow, counts)
+
+    def _keep(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> int:
+        """Copy the rows of a call, and return how many."""
         try:
             if self._buffer is not None and self._buffer.take_usual(inputs, outputs[self._output]):
-                return
-            tensors = [inputs[name] for name in self._inputs]
+                return self._buffer.batch
+            tensors = [as_objects(inputs[name]) for name in self._inputs]
             tensors.append(outputs[self._output])
             rows = len(tensors[-1])
             if any(len(tensor) != rows for tensor in tensors):
                 self.skipped += rows
-                return
+                return 0
         except (AttributeError, KeyError, TypeError):  # no such tensor, or one without a batch axis
             self.skipped += 1
-            return
+            return 0
         at = 0
         while at < rows:
             buffer = self._buffer_for(tensors)
             if buffer is None:
                 self.skipped += rows - at
-                return
+                return at
             at += buffer.take(tensors, at, rows)
             if buffer.rows == buffer.capacity:
                 self._put_away()
                 self._wake.set()
+        return at
 
-    def _buffer_for(self, tensors: list[Array]) -> _Buffer | None:
+    def _buffer_for(self, tensors: list[Array]) -> RowBuffer | None:
         kinds = [(tensor.shape[1:], tensor.dtype) for tensor in tensors]
         if self._buffer is not None and self._buffer.kinds == kinds:
             return self._buffer
         self._put_away()  # full, or the shapes of this model vary from call to call
         if self._waiting < MAX_WAITING:
-            self._buffer = _Buffer(self._inputs, tensors)
+            self._buffer = RowBuffer(self._inputs, tensors)
         return self._buffer
 
     def _put_away(self) -> None:
@@ -246,7 +220,7 @@ class Recorder:
         ended = self._window
         if now < ended.end:
             ended.end = max(ended.start, ended.last)
-        if ended.calls:
+        if ended.calls or ended.shadow is not None:
             self._ended.append(ended)
             self._wake.set()
         self._window = self._open(now, ended.end)
@@ -256,7 +230,7 @@ class Recorder:
         length = self._reporting.window_seconds
         aligned = now // length * length
         start = aligned if earliest <= aligned else now
-        return _Running(start, aligned + length, start - length, now)
+        return _Running(start, aligned + length, start - length, now, self._reporting.epsilon)
 
     # Off the caller's thread
 
@@ -268,41 +242,73 @@ class Recorder:
                 if now >= self._window.end:
                     self._turn(now)
                 ended, self._ended = self._ended, []
+                copy = self._copy(now)
                 jobs = [(window, _drain(window.full)) for window in (*ended, self._window)]
             for window, buffers in jobs:
                 for buffer in buffers:
                     self._absorb(window, buffer)
             for window in ended:
                 self._finish(window)
+            if copy is not None:
+                self._sketch(self._window)
+                copy.sketch = self._window.sketch
+                self._save(copy)
 
-    def _absorb(self, window: _Running, buffer: _Buffer) -> None:
+    def _copy(self, now: float) -> _Running | None:
+        """Return the open window as it is now, with its rows put away, when a copy of it is due."""
+        every = self._reporting.save_seconds
+        window = self._window
+        since = max(self._saved_at, window.start)  # a window that is shorter than that needs none
+        is_due = not since <= now < since + every  # or the clock was set back
+        if self._journal is None or not every or not window.calls or not is_due:
+            return None
+        self._saved_at = now
+        self._put_away()
+        return dataclasses.replace(
+            window, end=max(window.start, min(now, window.end)), latency=list(window.latency)
+        )
+
+    def _save(self, window: _Running) -> None:
+        if self._journal is None or not self._reporting.save_seconds:
+            return
+        try:
+            self._journal().save_open(self._part(window))
+        except MusterError as error:
+            _log.debug("no copy of the open window of %s: %s", self._manifest.name, error)
+
+    def _absorb(self, window: _Running, buffer: RowBuffer) -> None:
         held = buffer.arrays()
         try:
-            matrix = extract(
+            rows = extract(
                 self._manifest.features,
                 self._manifest.prediction,
-                inputs=dict(zip(self._inputs, held[:-1], strict=True)),
-                outputs={self._output: held[-1]},
+                inputs=measured(self._manifest.inputs, dict(zip(self._inputs, held[:-1], strict=True))),
+                outputs=measured(self._manifest.outputs, {self._output: held[-1]}),
+                axes=self._baseline.axes,
             )
-        except (SketchError, ValueError) as error:  # text where the manifest promises numbers
+        except (
+            SketchError,
+            PredictionError,
+            ValueError,
+        ) as error:  # text where the manifest promises numbers
             self._skip(buffer.rows, error)
         else:
-            window.matrices.append(matrix)
+            window.rows.append(rows)
         with self._lock:
             self._waiting -= 1
-        if sum(map(len, window.matrices)) >= ROWS:
+        if sum(map(len, window.rows)) >= ROWS:
             self._sketch(window)
 
     def _sketch(self, window: _Running) -> None:
-        rows, window.matrices = window.matrices, []
-        if not rows:
+        parts, window.rows = window.rows, []
+        if not parts:
             return
-        matrix = np.concatenate(rows)
+        rows = concatenate(parts)
         try:
-            sketch = sketch_rows(matrix, self._baseline)
+            sketch = sketch_rows(rows, self._baseline)
             window.sketch = sketch if window.sketch is None else merge(window.sketch, sketch)
         except SketchError as error:
-            self._skip(len(matrix), error)
+            self._skip(len(rows), error)
 
     def _skip(self, rows: int, error: Exception) -> None:
         if not self.skipped:
@@ -311,7 +317,13 @@ class Recorder:
 
     def _finish(self, window: _Running) -> None:
         self._sketch(window)
-        part = WindowPart(
+        try:
+            self._emit(self._part(window))
+        except MusterError as error:
+            _log.warning("a window of %s is lost: %s", self._manifest.name, error)
+
+    def _part(self, window: _Running) -> WindowPart:
+        return WindowPart(
             model=self._manifest.model,
             manifest=self._digest,
             baseline=self._baseline.digest,
@@ -320,12 +332,22 @@ class Recorder:
             calls=window.calls,
             errors=window.errors,
             latency=tuple(window.latency),
-            sketch=codec.encode(window.sketch, self._baseline) if window.sketch is not None else b"",
+            sketch=self._told(window),
+            shadow=window.shadow,
         )
-        try:
-            self._emit(part)
-        except MusterError as error:
-            _log.warning("a window of %s is lost: %s", self._manifest.name, error)
+
+    def _told(self, window: _Running) -> bytes:
+        """Return the bytes of a window's sketch, with noise where that was ordered, drawn anew each time."""
+        sketch = window.sketch
+        if sketch is None:
+            return b""
+        if window.epsilon:
+            try:
+                sketch = privatise(sketch, self._baseline, window.epsilon, _secure_words)
+            except (SketchError, ValueError) as error:
+                self._skip(sketch.rows, error)  # rather nothing than without noise
+                return b""
+        return codec.encode(sketch, self._baseline)
 
     # Life
 
@@ -333,14 +355,15 @@ class Recorder:
         """Report differently; the window that is open ends now."""
         with self._lock:
             if reporting != self._reporting:
-                self._reporting = reporting
-                self._samples_all = reporting.sample >= 1
+                self._take(reporting)
                 self._window.last = self._clock()
                 self._turn(self._window.last)
                 self._wake.set()
 
     def start(self) -> None:
         """Call ``work`` from a thread of its own until ``close``."""
+        # Without calls: that measuring had begun is known after a kill.
+        self._save(dataclasses.replace(self._window, end=self._window.start))
         self._thread = threading.Thread(
             target=self._run, name=f"recorder-{self._manifest.model}", daemon=True
         )
@@ -350,7 +373,9 @@ class Recorder:
         while not self._is_closed:
             length = self._reporting.window_seconds
             remaining = min(max(self._window.end - self._clock(), 0.0), length)
-            self._wake.wait(remaining + self._chance() * LATEST_SHARE * length)
+            # At no set moment after its end: a fleet must not report in step.
+            until = remaining + self._chance() * LATEST_SHARE * length
+            self._wake.wait(min(until, self._reporting.save_seconds or until))
             self._wake.clear()
             self.work()
 
@@ -364,9 +389,18 @@ class Recorder:
             self._window.last = max(self._window.last, min(self._clock(), self._window.end))
             self._turn(self._window.last)
         self.work()
+        if self._journal is not None:
+            try:
+                self._journal().close_open(self._part(self._window))
+            except MusterError as error:
+                _log.debug("the copy of the open window of %s stays: %s", self._manifest.name, error)
 
 
-def _drain(buffers: list[_Buffer]) -> list[_Buffer]:
+def _secure_words(count: int) -> NDArray[np.uint64]:
+    return np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64)
+
+
+def _drain(buffers: list[RowBuffer]) -> list[RowBuffer]:
     drained = list(buffers)
     buffers.clear()
     return drained
@@ -374,6 +408,8 @@ def _drain(buffers: list[_Buffer]) -> list[_Buffer]:
 
 def merge_windows(first: Window, second: Window, baseline: Baseline | None) -> Window | None:
     """Return two windows of one version as one, which keeps the later one's place; None when that cannot be.
+
+    Windows in which two candidates were in shadow stay apart: their counts are about different things.
 
     Args:
         baseline: What both were sketched over; None when it is not on the device any more.
@@ -385,7 +421,8 @@ def merge_windows(first: Window, second: Window, baseline: Baseline | None) -> W
         sketch = (
             codec.encode(merge(*sketches), baseline) if len(sketches) > 1 else first.sketch or second.sketch
         )
-    except SketchError:
+        shadow = _merge_shadows(first.shadow, second.shadow)
+    except (SketchError, ValueError):
         return None
     return replace(
         second,
@@ -396,4 +433,9 @@ def merge_windows(first: Window, second: Window, baseline: Baseline | None) -> W
         latency=tuple(a + b for a, b in zip(first.latency, second.latency, strict=True)),
         sketch=sketch,
         parts=first.parts + second.parts,
+        shadow=shadow,
     )
+
+
+def _merge_shadows(first: ShadowCounts | None, second: ShadowCounts | None) -> ShadowCounts | None:
+    return add(first, second) if first is not None and second is not None else first or second

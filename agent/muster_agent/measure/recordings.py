@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.measure.recorder import Recorder, merge_windows
+from muster_agent.measure.recorder import Journal, Recorder, merge_windows
 from muster_models.errors import PredictionError, SketchError, StorageError
 from muster_models.sketch.baseline import Baseline, decode_baseline
-from muster_models.sketch.features import column_kinds
+from muster_models.sketch.reference import check_fits
 from muster_models.trust.verified import VerifiedManifest
-from muster_models.wire import Reporting, Window
+from muster_models.wire import Reporting, ShadowCounts, Window
 
 Array = NDArray[np.generic]
 Key = tuple[str, str]  # model and digest of its manifest
@@ -25,12 +25,20 @@ class Recordings:
     Args:
         clock: Unix seconds.
         emit: Takes each window that ended.
+        journal: Returns what keeps copies of open windows; None keeps none.
     """
 
-    def __init__(self, *, clock: Callable[[], float], emit: Callable[[WindowPart], None]) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        emit: Callable[[WindowPart], None],
+        journal: Callable[[], Journal] | None = None,
+    ) -> None:
         self._reporting = Reporting()
         self._clock = clock
         self._emit = emit
+        self._journal = journal
         self._lock = threading.Lock()
         self._recorders: dict[Key, Recorder] = {}
         self._baselines: dict[str, Baseline] = {}
@@ -58,6 +66,7 @@ class Recordings:
                 digest=verified.digest,
                 clock=self._clock,
                 emit=self._emit,
+                journal=self._journal,
             )
             self._baselines[baseline.digest] = baseline
             self._recorders[key] = recorder
@@ -93,6 +102,12 @@ class Recordings:
         if recorder is not None:
             recorder.record(inputs, outputs, seconds=seconds, error=error)
 
+    def compared(self, model: str, digest: str, counts: ShadowCounts) -> None:
+        """Count what a candidate answered in shadow beside ``digest``; for any thread."""
+        recorder = self._recorders.get((model, digest))
+        if recorder is not None:
+            recorder.compare(counts)
+
     def merge(self, first: Window, second: Window) -> Window | None:
         """Return two windows of one version as one; None when their baseline is not known any more."""
         return merge_windows(first, second, self._baselines.get(first.baseline))
@@ -116,9 +131,9 @@ def read_baseline(verified: VerifiedManifest, folder: Path) -> Baseline:
     try:
         baseline = decode_baseline(path.read_bytes())
     except OSError as error:
-        raise StorageError(f"{path}: {error}") from error
-    expected = column_kinds(verified.manifest.features, verified.manifest.prediction)
-    found = {column.name: column.kind for column in baseline.columns}
-    if list(found.items()) != list(expected.items()):
-        raise SketchError(f"{path.name}: expected the columns {list(expected)}, got {list(found)}")
+        raise StorageError(f"{path}: {error.strerror}") from error
+    try:
+        check_fits(baseline, verified.manifest.features, verified.manifest.prediction)
+    except SketchError as error:
+        raise SketchError(f"{path.name}: {error}") from error
     return baseline

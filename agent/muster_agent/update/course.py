@@ -3,7 +3,7 @@
 What is decided lies in ``updater``; this keeps its states and saves them before anything is done about them.
 Where the disk refuses to save, nothing is done and the event comes again at the next tick. The exceptions are
 events after which a model would not answer: going back must not wait for a disk, nor must the version that
-proved itself when the agent starts.
+proved itself when the agent starts. And a stop order holds at once, in memory: safety goes before durability.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from muster_agent.update.steps import (
     ActivationFailed,
     AnyEvent,
     Configure,
+    Report,
     Restarted,
     RollBackOrdered,
     Tick,
@@ -65,6 +66,8 @@ class Course:
         self._spread_seconds = spread_seconds
         self._postponed: list[tuple[str, AnyEvent]] = []
         self._is_unsaved = False
+        self._obeyed: dict[str, bool] = {}  # stop orders followed in memory alone, by model
+        self._obeyed_sequence = 0
         self.state = store.load()
 
     def start(self) -> None:
@@ -77,23 +80,28 @@ class Course:
         """Follow a verified desired state; the same one again changes nothing.
 
         Raises:
-            StorageError: The disk refused; nothing was changed, and it may be accepted again.
+            StorageError: The disk refused; nothing was changed, and it may be accepted again. What it says
+                about stopping models is followed all the same, until the agent ends.
         """
-        if desired.sequence < self.state.sequence:
+        if desired.sequence < max(self.state.sequence, self._obeyed_sequence):
             return
         events: dict[str, AnyEvent] = {model: self._unwanted(desired.sequence) for model in self.state.models}
         events |= {wanted.model: self._wanted(wanted, desired.sequence) for wanted in desired.models}
         steps = {model: step(self._model(model), event) for model, event in events.items()}
-        self._save(
-            replace(
-                self.state,
-                sequence=desired.sequence,
-                reporting=desired.reporting,
-                models=self.state.models | {model: after for model, (after, _) in steps.items()},
-            )
+        changed = replace(
+            self.state,
+            sequence=desired.sequence,
+            reporting=desired.reporting,
+            models=self.state.models | {model: after for model, (after, _) in steps.items()},
         )
+        try:
+            self._save(changed)
+        except StorageError:
+            self._obey(desired)
+            raise
         for after, actions in steps.values():
             self._act(after, actions)
+        self._settle()
 
     def handle(self, model: str, event: AnyEvent) -> bool:
         """Take an event about one model, and tell whether it changed anything."""
@@ -129,7 +137,9 @@ class Course:
 
     def reports(self) -> tuple[ModelReport, ...]:
         """Return what the controller is told about every model; for any thread."""
-        return tuple(report(model) for model in self.state.models.values())
+        obeyed = dict(self._obeyed)
+        told = (report(model) for model in self.state.models.values())
+        return tuple(replace(one, stopped=obeyed.get(one.model, one.stopped)) for one in told)
 
     def _model(self, model: str) -> ModelState:
         return self.state.models.get(model) or ModelState(model)
@@ -146,6 +156,26 @@ class Course:
     def _unwanted(self, sequence: int) -> Unwanted:
         return Unwanted(sequence=sequence, now=self._clock(), jitter=self._chance.random())
 
+    def _obey(self, desired: Desired) -> None:
+        """Stop what a desired state stops that cannot be saved; lift only what was stopped in this way."""
+        self._obeyed_sequence = desired.sequence
+        for wanted in desired.models:
+            state = self._model(wanted.model)
+            stop = wanted.stop or state.stopped
+            if stop != self._obeyed.get(wanted.model, state.stopped):
+                log.warning("%s: the order to %s it holds until the agent ends: it cannot be saved",
+                            wanted.model, "stop" if stop else "start")  # fmt: skip
+                self._obeyed[wanted.model] = stop
+                self._act(state, (_configure(state, stop=stop), Report()))
+
+    def _settle(self) -> None:
+        """Let what was saved hold in place of what was followed in memory."""
+        obeyed, self._obeyed = self._obeyed, {}
+        for model, stop in obeyed.items():
+            state = self._model(model)
+            if state.stopped != stop:
+                self._act(state, (_configure(state, stop=state.stopped),))
+
     def _save(self, changed: AgentState) -> None:
         if changed != self.state or self._is_unsaved:
             self._store.save(changed)
@@ -159,3 +189,7 @@ class Course:
     def _act(self, after: ModelState, actions: tuple[Action, ...]) -> None:
         for action in actions:
             self._carry_out(after, action)
+
+
+def _configure(state: ModelState, *, stop: bool) -> Configure:
+    return Configure(tuple(sorted(state.settings.items())), stop=stop)

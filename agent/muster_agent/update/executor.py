@@ -12,11 +12,13 @@ from muster_agent.update.steps import (
     Action,
     Activate,
     AnyEvent,
+    BeginShadow,
     Collect,
     Configure,
     Deactivate,
     Download,
     Emit,
+    EndShadow,
     Preflight,
     Report,
     Verify,
@@ -65,6 +67,10 @@ class Executor:
                 self._prepare(model, digest, lambda: installer.verify(digest))
             case Preflight(digest=digest):
                 self._prepare(model, digest, lambda: installer.preflight(digest))
+            case BeginShadow(digest=digest, order=order):
+                self._answer(model, lambda: installer.begin_shadow(model, digest, order))
+            case EndShadow():
+                self._answer(model, lambda: installer.end_shadow(model))
             case Activate(digest=digest):
                 proven = not _is_on_trial(state, digest)
                 self._answer(model, lambda: installer.activate(model, digest, proven=proven))

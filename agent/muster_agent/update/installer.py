@@ -17,7 +17,8 @@ from typing import TypedDict
 
 from muster_agent.machine import Machine, check_fit, check_settings
 from muster_agent.measure.recordings import Recordings, read_baseline
-from muster_agent.runner import Runner
+from muster_agent.runner import Runner, Terms
+from muster_agent.spare import is_writable
 from muster_agent.store import Store
 from muster_agent.update.download import CancelledError, Downloader
 from muster_agent.update.steps import (
@@ -28,12 +29,17 @@ from muster_agent.update.steps import (
     PreflightFailed,
     PreflightPassed,
     Refused,
+    ShadowBegan,
+    ShadowFailed,
+    ShadowSkipped,
     Verified,
 )
 from muster_agent.update.verifier import Verifier
+from muster_models.agreement import Comparison
 from muster_models.errors import MusterError, Reason, StorageError, TransferError, TrustError
+from muster_models.sketch.baseline import Baseline
 from muster_models.trust.verified import VerifiedManifest
-from muster_models.wire import DesiredModel
+from muster_models.wire import DesiredModel, Shadow
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ class Parts:
 
     Attributes:
         scratch: A folder for private views of versions; emptied at start.
+        spare: Makes another one, for a device whose own disk cannot be written.
         clock: Monotonic seconds.
     """
 
@@ -64,6 +71,7 @@ class Parts:
     scratch: Path
     clock: Callable[[], float]
     chance: random.Random
+    spare: Callable[[], Path] | None = None
 
 
 class Installer:
@@ -137,6 +145,67 @@ class Installer:
             return PreflightFailed(digest=digest, reason=reason, detail=verdict.detail, **self._moment())
         log.info("preflight of %s passed in %.2f s", verified.manifest.name, verdict.seconds)
         return PreflightPassed(digest=digest, **self._moment())
+
+    # Answering in shadow
+
+    def begin_shadow(
+        self, model: str, digest: str, order: Shadow
+    ) -> ShadowBegan | ShadowSkipped | ShadowFailed | DownloadFailed | Refused:
+        """Let a version answer beside the current one, unseen, where both fit and the current one answers."""
+        answering = self._parts.runner.serving().get(model)
+        if answering is None or answering.stopped or not answering.alive:
+            return self._skipped(digest, "no other version answers here")
+        try:
+            incumbent = self._held(answering.digest)
+            baseline = read_baseline(incumbent, self._views[model] / incumbent.digest)
+        except TrustError as error:
+            return self._skipped(digest, f"nothing is compared with the current version: {error}")
+        except MusterError as error:  # trouble of the disk is no reason to go on without a shadow
+            return self._download_failed(digest, error)
+        checked = self.verify(digest)
+        return (
+            self._try_in_shadow(incumbent, baseline, digest, order)
+            if isinstance(checked, Verified)
+            else checked
+        )
+
+    def _try_in_shadow(
+        self, incumbent: VerifiedManifest, baseline: Baseline, digest: str, order: Shadow
+    ) -> ShadowBegan | ShadowSkipped | ShadowFailed:
+        try:
+            candidate = self._held(digest)
+            if _needs_room(incumbent, candidate):
+                return self._skipped(digest, "two versions do not fit into memory, as is declared")
+            self._load_in_shadow(incumbent, baseline, candidate, order)
+        except MusterError as error:
+            return ShadowFailed(digest=digest, reason=error.reason, detail=str(error), **self._moment())
+        log.info("%s answers in shadow for %.0f s", candidate.manifest.name, order.seconds)
+        return ShadowBegan(digest=digest, **self._moment())
+
+    def _load_in_shadow(
+        self, incumbent: VerifiedManifest, baseline: Baseline, candidate: VerifiedManifest, order: Shadow
+    ) -> None:
+        comparison = Comparison(incumbent.manifest, baseline, candidate.manifest)
+        terms = Terms(order, comparison, incumbent.digest, candidate.digest, candidate.manifest.version)
+        view = self._new_view()
+
+        def clear() -> None:
+            shutil.rmtree(view, ignore_errors=True)
+
+        try:
+            folder = self._parts.store.expose(candidate, view)
+            self._parts.runner.begin_shadow(candidate, folder, terms, ended=clear)
+        except MusterError:
+            clear()
+            raise
+
+    def end_shadow(self, model: str) -> None:
+        """Let the version go that answers in shadow."""
+        self._parts.runner.end_shadow(model)
+
+    def _skipped(self, digest: str, detail: str) -> ShadowSkipped:
+        log.warning("version %s is activated without a shadow: %s", digest[:12], detail)
+        return ShadowSkipped(digest=digest, detail=detail, **self._moment())
 
     # Answering
 
@@ -213,6 +282,10 @@ class Installer:
             raise
         self._parts.recordings.end_others(model, measured)
         self._keep_view(model, view)
+        if measured is None:
+            log.warning("%s is stopped by order", verified.manifest.name)
+        else:
+            log.info("%s answers", verified.manifest.name)
 
     def _keep_view(self, model: str, view: Path | None) -> None:
         """Remove the files that the version before was loaded from; its last call has returned."""
@@ -231,10 +304,17 @@ class Installer:
         return self._parts.verifier.reverify(document)
 
     def _new_view(self) -> Path:
-        return self._parts.scratch / str(next(self._numbers))
+        scratch, spare = self._parts.scratch, self._parts.spare
+        if spare is not None and not is_writable(scratch.parent):
+            scratch = spare()
+        return scratch / str(next(self._numbers))
 
     def _download_failed(self, digest: str, error: MusterError) -> DownloadFailed:
         return DownloadFailed(digest=digest, reason=error.reason, detail=str(error), **self._moment())
 
     def _moment(self) -> _Moment:
         return {"now": self._parts.clock(), "jitter": self._parts.chance.random()}
+
+
+def _needs_room(*versions: VerifiedManifest) -> bool:
+    return any(version.manifest.budget.swap == "stop-then-load" for version in versions)

@@ -14,15 +14,36 @@ from muster_models.wire import (
     Number,
     Phase,
     Reporting,
+    Shadow,
     SlotReport,
 )
 
 # While a phase of WORKING lasts, a candidate is on its way; ON_TRIAL are those in which it may be answering.
 WORKING = frozenset(
-    {Phase.ASSIGNED, Phase.DOWNLOADING, Phase.VERIFYING, Phase.STAGED, Phase.ACTIVATING, Phase.PROBATION}
+    {
+        Phase.ASSIGNED,
+        Phase.DOWNLOADING,
+        Phase.VERIFYING,
+        Phase.STAGED,
+        Phase.SHADOW,
+        Phase.ACTIVATING,
+        Phase.PROBATION,
+    }
 )
 ON_TRIAL = frozenset({Phase.ACTIVATING, Phase.PROBATION})
 DETAIL_LENGTH = 600
+
+
+class InShadow(Struct, frozen=True):
+    """How far a candidate has come in shadow.
+
+    Attributes:
+        began: It is asked; a start of the agent begins it anew.
+        served: Seconds that are behind it, in whole slices; they survive a restart.
+    """
+
+    began: bool = False
+    served: float = 0.0
 
 
 class ModelState(Struct, frozen=True):
@@ -38,9 +59,11 @@ class ModelState(Struct, frozen=True):
         candidate: The version on its way; it becomes current only by being committed.
         target: Digest of the version last worked towards, whose course ``phase`` and ``reason`` are.
         attempts: Failed attempts to get the candidate onto the disk.
-        tries: Activations of a candidate on trial.
+        doubts: How often it was refused for what a damaged byte on the way would explain.
+        tries: Times that a candidate on trial, or in shadow, was begun with; each of the two counts anew.
+        shadow: Nothing but in the phase of that name.
         deadline: When the phase ends by itself. A working phase always has one; ``FAILED`` has one when it
-            will be tried again.
+            will be tried again, and so has ``REJECTED``.
         crashes, last_crash, revive_at: How often in a row, and when last, the current version died although
             its worker was started again, and when it is tried again.
     """
@@ -56,11 +79,13 @@ class ModelState(Struct, frozen=True):
     reason: Reason | None = None
     detail: Detail = ""
     attempts: int = 0
+    doubts: int = 0
     tries: int = 0
     deadline: float | None = None
     crashes: int = 0
     last_crash: float | None = None
     revive_at: float | None = None
+    shadow: InShadow = InShadow()
 
     @property
     def stopped(self) -> bool:
@@ -71,6 +96,16 @@ class ModelState(Struct, frozen=True):
     def settings(self) -> Mapping[str, float]:
         """Settings asked for; whether a version declares them is for its manifest to say."""
         return self.wanted.settings if self.wanted is not None else {}
+
+    @property
+    def shadow_order(self) -> Shadow | None:
+        """The order that a candidate answers in shadow first; None where it cannot be followed.
+
+        Without a version that answers there is nothing to compare with, and a fallback is no answer.
+        """
+        if self.wanted is None or self.current is None or self.stopped:
+            return None
+        return self.wanted.shadow
 
     @property
     def running(self) -> SlotReport | None:

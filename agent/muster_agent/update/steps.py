@@ -8,7 +8,7 @@ from typing import Literal
 
 from muster_agent.update.state import ModelState
 from muster_models.errors import Reason
-from muster_models.wire import DesiredModel
+from muster_models.wire import DesiredModel, Shadow
 
 EventKind = Literal[
     "refused", "installed", "activated", "committed", "rolled-back", "failed", "crashed", "dropped"
@@ -92,6 +92,25 @@ class PreflightFailed(About):
     detail: str = ""
 
 
+class ShadowBegan(About):
+    """The version is asked what the current one is asked, and its answers are compared and let go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowSkipped(About):
+    """The version cannot answer in shadow here, for no fault of its own."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowFailed(About):
+    """The version failed in shadow; the current one goes on undisturbed."""
+
+    reason: Reason
+    detail: str = ""
+
+
 class Activated(About):
     """The version answers."""
 
@@ -154,6 +173,24 @@ class Preflight:
 
 
 @dataclass(frozen=True)
+class BeginShadow:
+    """Let the version answer beside the current one, unseen.
+
+    Answer ShadowBegan, ShadowSkipped, ShadowFailed, DownloadFailed or Refused; another shadow ends.
+    """
+
+    digest: str
+    order: Shadow
+
+
+@dataclass(frozen=True)
+class EndShadow:
+    """Let the version go that answers in shadow; nothing happens where there is none."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
 class Activate:
     """Make the version answer, in place of what does now; answer Activated or ActivationFailed.
 
@@ -204,6 +241,9 @@ AnyEvent = (
     | Refused
     | PreflightPassed
     | PreflightFailed
+    | ShadowBegan
+    | ShadowSkipped
+    | ShadowFailed
     | Activated
     | ActivationFailed
     | WorkerFailed
@@ -211,5 +251,18 @@ AnyEvent = (
     | RollBackOrdered
     | Restarted
 )
-Action = Configure | Download | Verify | Preflight | Activate | Deactivate | Abandon | Emit | Report | Collect
+Action = (
+    Configure
+    | Download
+    | Verify
+    | Preflight
+    | BeginShadow
+    | EndShadow
+    | Activate
+    | Deactivate
+    | Abandon
+    | Emit
+    | Report
+    | Collect
+)
 Step = tuple[ModelState, tuple[Action, ...]]

@@ -3,27 +3,53 @@ r"""The update machine: how one model of a device gets from the version it runs 
 Pure: ``step`` takes a state and an event and returns the next state and what to do. The caller saves the
 state *before* it carries out the actions, so that a power cut at any point finds on disk what was intended.
 
-    assigned -> downloading -> verifying -> staged -> activating -> probation -> committed
-       ^            |              |          |           |             |            |
-       +-- failed --+--------------+          |           +-------------+------------+--> rolled back, failed
-        (for now)   +--------------+----------+--> rejected, failed (for good)
+    assigned -> downloading -> verifying -> staged -> (shadow) -> activating -> probation -> committed
+       ^            |              |          |          |            |             |            |
+       +-- failed --+--------------+          |          |            +-------------+------------+
+        (for now)   +--------------+----------+----------+                          |
+                                              v                                     v
+                                   rejected, failed (for good)              rolled back, failed
 
 Rules that hold in every state (tests/property/test_updater_laws.py):
 
 1. Every working phase has a deadline, after which a ``Tick`` alone leads on.
 2. The current version stays current until another is committed, and becomes the previous one then.
-3. Tries count activations of a candidate on trial and nothing else; after the third it is given up.
-4. Going back needs no network. What failed for good is tried again only for a newer desired state.
+3. Tries count beginnings of a candidate in shadow, and then of one on trial, and nothing else; one that
+   the agent stopped with three times is given up. What held out an hour in shadow is counted anew.
+4. Going back needs no network. What failed for good is tried again only for a newer desired state; but what
+   damage on the way would explain is fetched again twice before it is refused, and hours later once more.
 5. An event about a version that is no longer on its way changes nothing.
 6. The current version that dies is started again, ever more slowly; at the third time in a row the previous
    one takes over, and nothing is left to go back to: two versions never take turns.
+7. What is in shadow is never activated after it failed there; whatever leads out of the shadow ends it.
 """
-
-from typing import Literal
 
 from msgspec.structs import replace
 
-from muster_agent.update.state import DETAIL_LENGTH, ON_TRIAL, WORKING, ModelState
+from muster_agent.update.moves import (
+    LONG_AGO,
+    MAX_TRIES,
+    NO_ACTIONS,
+    backoff,
+    because,
+    begin_shadow_or_trial,
+    begin_trial,
+    candidate_of,
+    commit,
+    doubt,
+    enter,
+    give_up,
+    is_doubtful,
+    is_on_its_way,
+    leave_current,
+    lose_current,
+    retry_later,
+    roll_back,
+    serve_slice,
+    slice_seconds,
+    without_shadow,
+)
+from muster_agent.update.state import DETAIL_LENGTH, ON_TRIAL, WORKING, InShadow, ModelState
 from muster_agent.update.steps import (
     Abandon,
     Action,
@@ -38,6 +64,7 @@ from muster_agent.update.steps import (
     Downloaded,
     DownloadFailed,
     Emit,
+    EndShadow,
     Preflight,
     PreflightFailed,
     PreflightPassed,
@@ -45,6 +72,9 @@ from muster_agent.update.steps import (
     Report,
     Restarted,
     RollBackOrdered,
+    ShadowBegan,
+    ShadowFailed,
+    ShadowSkipped,
     Step,
     Tick,
     Unwanted,
@@ -56,37 +86,38 @@ from muster_agent.update.steps import (
 from muster_models.errors import Reason
 from muster_models.wire import Phase, SlotReport
 
-MAX_TRIES = 3
 MAX_CRASHES = 3  # of the current version; each comes after several restarts of its worker by the runner
-PATIENCE = 5  # attempts that fail before the controller is told "failed"; trying goes on
-BACKOFF_SECONDS = 2.0
-MAX_BACKOFF_SECONDS = 900.0
 CALM_SECONDS = 3600.0  # without a crash; then the next one is the first again
 DOWNLOAD_SECONDS = 6 * 3600.0  # a large model over a slow link; the download has tighter bounds of its own
 VERIFY_SECONDS = 900.0
 PREFLIGHT_SECONDS = 600.0
-ACTIVATION_SECONDS = 300.0
 
 
-NO_ACTIONS: tuple[Action, ...] = ()
-
-
-def step(state: ModelState, event: AnyEvent) -> Step:  # noqa: PLR0911 - one line per event
+def step(state: ModelState, event: AnyEvent) -> Step:
     """Return the state after an event, and what to do once that state is saved.
 
     Total: every state takes every event; one that does not fit changes nothing.
     """
+    after, actions = _follow(state, event)
+    if state.phase is Phase.SHADOW and after.phase is not Phase.SHADOW:
+        return replace(after, shadow=InShadow()), (EndShadow(candidate_of(state)), *actions)
+    return after, actions
+
+
+def _follow(state: ModelState, event: AnyEvent) -> Step:  # noqa: C901, PLR0911 - one line per event
     match event:
         case Wanted():
             return _wanted(state, event)
         case Unwanted():
             return _unwanted(state, event)
-        case Downloaded() | Verified() | PreflightPassed() | Activated():
+        case Downloaded() | Verified() | PreflightPassed() | ShadowBegan() | ShadowSkipped() | Activated():
             return _succeeded(state, event)
         case DownloadFailed():
             return _download_failed(state, event)
         case Refused() | PreflightFailed():
             return _refused(state, event)
+        case ShadowFailed():
+            return _shadow_failed(state, event)
         case ActivationFailed() | WorkerFailed():
             return _stopped_answering(state, event)
         case Tick():
@@ -106,6 +137,9 @@ def _wanted(state: ModelState, event: Wanted) -> Step:
     told = replace(state, wanted=event.model, sequence=event.sequence)
     configured = _configure(told) if _configure(told) != _configure(state) else NO_ACTIONS
     after, actions = _pursue(told, event, is_newer=event.sequence > state.sequence)
+    if after.phase is Phase.SHADOW and after.shadow_order != state.shadow_order:
+        begun, more = begin_shadow_or_trial(replace(after, tries=0, shadow=InShadow()), event.now)
+        after, actions = begun, (*actions, *more, Report())
     reported = (Report(),) if configured and Report() not in actions else NO_ACTIONS
     return after, configured + actions + reported
 
@@ -125,6 +159,7 @@ def _pursue(state: ModelState, event: Wanted, *, is_newer: bool) -> Step:
         reason=None,
         detail="",
         attempts=0,
+        doubts=0,
         tries=0,
         deadline=event.now + event.delay,
     )
@@ -136,7 +171,7 @@ def _stay(state: ModelState) -> Step:
     """What runs is what is wanted: whatever was on its way is not wanted any more."""
     assert state.current is not None
     if state.phase in ON_TRIAL:
-        return _roll_back(state, Reason.ORDERED, "the version before is wanted again")
+        return roll_back(state, Reason.ORDERED, "the version before is wanted again")
     if state.candidate is not None:
         freed, actions = _drop_candidate(state, Reason.SUPERSEDED)
         superseded = replace(freed, phase=Phase.SUPERSEDED, reason=Reason.SUPERSEDED, detail="")
@@ -162,7 +197,7 @@ def _drop_candidate(state: ModelState, reason: Reason) -> Step:
         return state, NO_ACTIONS
     abandon = Abandon(state.candidate.manifest)
     if state.phase in ON_TRIAL:
-        freed, actions = _roll_back(state, reason, "another version is wanted")
+        freed, actions = roll_back(state, reason, "another version is wanted")
         return freed, (abandon, *(action for action in actions if not isinstance(action, Collect | Report)))
     return replace(state, candidate=None, deadline=None), (abandon,)
 
@@ -171,139 +206,94 @@ def _drop_candidate(state: ModelState, reason: Reason) -> Step:
 
 
 def _begin_download(state: ModelState, now: float) -> Step:
-    return _enter(state, Phase.DOWNLOADING, now + DOWNLOAD_SECONDS, Download(_candidate(state)))
+    return enter(state, Phase.DOWNLOADING, now + DOWNLOAD_SECONDS, Download(candidate_of(state)))
 
 
-def _begin_trial(state: ModelState, now: float) -> Step:
-    trial = replace(state, tries=state.tries + 1, revive_at=None)
-    return _enter(trial, Phase.ACTIVATING, now + ACTIVATION_SECONDS, Activate(_candidate(state)))
+_Success = Downloaded | Verified | PreflightPassed | ShadowBegan | ShadowSkipped | Activated
 
 
-def _enter(state: ModelState, phase: Phase, deadline: float, action: Action) -> Step:
-    return replace(state, phase=phase, deadline=deadline), (action,)
-
-
-def _candidate(state: ModelState) -> str:
-    assert state.candidate is not None
-    return state.candidate.manifest
-
-
-def _is_on_its_way(state: ModelState, digest: str) -> bool:
-    return state.phase in WORKING and state.candidate is not None and state.candidate.manifest == digest
-
-
-def _succeeded(state: ModelState, event: Downloaded | Verified | PreflightPassed | Activated) -> Step:
-    if not _is_on_its_way(state, event.digest):
+def _succeeded(state: ModelState, event: _Success) -> Step:
+    if not is_on_its_way(state, event.digest):
         return state, NO_ACTIONS
     after, actions = _advance(state, event)
     return after, (*actions, Report()) if actions else NO_ACTIONS
 
 
-def _advance(state: ModelState, event: Downloaded | Verified | PreflightPassed | Activated) -> Step:
+def _advance(state: ModelState, event: _Success) -> Step:  # noqa: PLR0911 - one line per event
     digest, now = event.digest, event.now
     match event:
         case Downloaded() if state.phase is Phase.DOWNLOADING:
             clean = replace(state, reason=None, detail="")
-            return _enter(clean, Phase.VERIFYING, now + VERIFY_SECONDS, Verify(digest))
+            return enter(clean, Phase.VERIFYING, now + VERIFY_SECONDS, Verify(digest))
         case Verified() if state.phase is Phase.VERIFYING:
-            staged, actions = _enter(state, Phase.STAGED, now + PREFLIGHT_SECONDS, Preflight(digest))
+            genuine = replace(state, doubts=0)
+            staged, actions = enter(genuine, Phase.STAGED, now + PREFLIGHT_SECONDS, Preflight(digest))
             return staged, (*actions, Emit("installed", digest))
         case PreflightPassed() if state.phase is Phase.STAGED:
-            return _begin_trial(state, now)
+            return begin_shadow_or_trial(state, now)
+        case ShadowBegan() if state.phase is Phase.SHADOW and not state.shadow.began:
+            return _go_on_in_shadow(state, served=state.shadow.served, now=now)
+        case ShadowSkipped(detail=detail) if state.phase is Phase.SHADOW:
+            return begin_trial(without_shadow(state, detail), now)
         case Activated() if state.phase is Phase.ACTIVATING:
             assert state.wanted is not None
             probation = now + state.wanted.probation_seconds
-            return _enter(state, Phase.PROBATION, probation, Emit("activated", digest))
+            return enter(state, Phase.PROBATION, probation, Emit("activated", digest))
         case _:
             return state, NO_ACTIONS
 
 
-def _commit(state: ModelState) -> Step:
-    committed = replace(
-        state,
-        phase=Phase.COMMITTED,
-        previous=state.current,
-        current=state.candidate,
-        candidate=None,
-        deadline=None,
-        crashes=0,
-    )
-    return committed, (Emit("committed", _candidate(state)), Collect(), Report())
+def _go_on_in_shadow(state: ModelState, *, served: float, now: float) -> Step:
+    order = state.shadow_order
+    if order is None or served >= order.seconds:
+        return begin_trial(state, now)
+    return serve_slice(state, order, now, served=served), NO_ACTIONS
 
 
 # What goes wrong
 
 
 def _download_failed(state: ModelState, event: DownloadFailed) -> Step:
-    if not _is_on_its_way(state, event.digest) or state.phase in ON_TRIAL:
+    if not is_on_its_way(state, event.digest) or state.phase in ON_TRIAL:
         return state, NO_ACTIONS
     if event.retryable:
-        return _retry_later(state, event.reason, event.detail, now=event.now, jitter=event.jitter)
-    return _give_up(state, Phase.FAILED, event.reason, event.detail)
+        return retry_later(state, event.reason, event.detail, now=event.now, jitter=event.jitter)
+    return give_up(state, Phase.FAILED, event.reason, event.detail)
 
 
 def _refused(state: ModelState, event: Refused | PreflightFailed) -> Step:
-    if not _is_on_its_way(state, event.digest) or state.phase in ON_TRIAL:
+    if not is_on_its_way(state, event.digest) or state.phase in ON_TRIAL:
         return state, NO_ACTIONS
-    return _give_up(state, Phase.REJECTED, event.reason, event.detail)
+    if isinstance(event, Refused) and is_doubtful(state, event):
+        return doubt(state, event)
+    return give_up(state, Phase.REJECTED, event.reason, event.detail)
 
 
-def _give_up(
-    state: ModelState, phase: Literal[Phase.FAILED, Phase.REJECTED], reason: Reason, detail: str
-) -> Step:
-    digest = _candidate(state)
-    kind: Literal["failed", "refused"] = "failed" if phase is Phase.FAILED else "refused"
-    after = replace(_because(state, reason, detail), phase=phase, candidate=None, deadline=None)
-    return after, (Abandon(digest), Emit(kind, digest, reason, after.detail), Collect(), Report())
-
-
-def _retry_later(state: ModelState, reason: Reason, detail: str, *, now: float, jitter: float) -> Step:
-    attempts = state.attempts + 1
-    phase = Phase.ASSIGNED if attempts < PATIENCE else Phase.FAILED
-    after = replace(
-        _because(state, reason, detail),
-        phase=phase,
-        attempts=attempts,
-        deadline=now + backoff(attempts, jitter),
-    )
-    digest = _candidate(state)
-    # Events are never dropped, so a device that is offline for a month says this once.
-    emitted = (Emit("failed", digest, reason, after.detail),) if attempts == PATIENCE else NO_ACTIONS
-    return after, (Abandon(digest), *emitted, Report())
-
-
-def backoff(attempts: int, jitter: float) -> float:
-    """Return the seconds to wait after ``attempts`` failures: doubling, capped, the upper half drawn."""
-    longest = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2.0 ** min(attempts - 1, 32))
-    return longest * (0.5 + jitter / 2)
-
-
-def _because(state: ModelState, reason: Reason, detail: str) -> ModelState:
-    return replace(state, reason=reason, detail=detail[:DETAIL_LENGTH])
-
-
-def _roll_back(state: ModelState, reason: Reason, detail: str) -> Step:
-    """End a trial. The current version answers again; on a first install nothing does."""
-    digest = _candidate(state)
-    after = replace(_because(state, reason, detail), candidate=None, deadline=None, revive_at=None)
-    if state.current is None:
-        after = replace(after, phase=Phase.FAILED)
-        return after, (Deactivate(), Emit("failed", digest, reason, after.detail), Collect(), Report())
-    after = replace(after, phase=Phase.ROLLED_BACK)
-    back = Activate(state.current.manifest)
-    return after, (back, Emit("rolled-back", digest, reason, after.detail), Collect(), Report())
+def _shadow_failed(state: ModelState, event: ShadowFailed) -> Step:
+    if state.phase is not Phase.SHADOW or not is_on_its_way(state, event.digest):
+        return state, NO_ACTIONS
+    return give_up(state, Phase.FAILED, event.reason, f"in shadow: {event.detail}")
 
 
 def _stopped_answering(state: ModelState, event: ActivationFailed | WorkerFailed) -> Step:
-    if _is_on_its_way(state, event.digest):
+    if is_on_its_way(state, event.digest):
         if state.phase in ON_TRIAL:
-            return _roll_back(state, event.reason, event.detail)
+            return roll_back(state, event.reason, event.detail)
         return state, NO_ACTIONS
     if state.current is None or state.current.manifest != event.digest:
         return state, NO_ACTIONS
+    after, actions = _current_failed(state, event)
+    if after.phase is Phase.SHADOW and after.current != state.current:
+        # What was compared with is gone: begin with what answers now, or let the candidate try.
+        begun, more = begin_shadow_or_trial(replace(after, shadow=InShadow()), event.now)
+        return begun, (*actions, *more)
+    return after, actions
+
+
+def _current_failed(state: ModelState, event: ActivationFailed | WorkerFailed) -> Step:
     match event:
         case ActivationFailed():
-            return _lose_current(state, event)
+            return lose_current(state, event)
         case WorkerFailed():
             return _died(state, event)
 
@@ -317,43 +307,9 @@ def _died(state: ModelState, event: WorkerFailed) -> Step:
     if state.phase in ON_TRIAL:
         return counted, (told,)  # another answers, or is about to; it must not be displaced
     if crashes >= MAX_CRASHES and state.previous is not None:
-        return _leave_current(counted, event)
+        return leave_current(counted, event)
     revived = replace(counted, revive_at=event.now + backoff(crashes, event.jitter))
     return revived, (told, Report())
-
-
-def _leave_current(state: ModelState, event: WorkerFailed) -> Step:
-    """Go back from a version that proved itself once and now dies whenever it is started."""
-    assert state.previous is not None
-    detail = f"it died {state.crashes} times in a row: {event.detail}"
-    after = _fall_back(state, event.reason, detail)
-    emitted = Emit("rolled-back", event.digest, event.reason, detail[:DETAIL_LENGTH])
-    return after, (Activate(state.previous.manifest), emitted, Collect(), Report())
-
-
-def _fall_back(state: ModelState, reason: Reason, detail: str) -> ModelState:
-    """Give up the current version for the previous one; what is on its way stays so and keeps its story."""
-    left = state.current
-    after = replace(state, current=state.previous, previous=None, revive_at=None, crashes=0, last_crash=None)
-    if state.candidate is not None or left is None:
-        return after
-    told = replace(_because(after, reason, detail), target=left.manifest, deadline=None)
-    return replace(told, phase=Phase.ROLLED_BACK)
-
-
-def _lose_current(state: ModelState, event: ActivationFailed) -> Step:
-    """Let the previous version take over from one that cannot be loaded any more, as after disk damage."""
-    back = (Activate(state.previous.manifest),) if state.previous is not None else (Deactivate(),)
-    kind: Literal["rolled-back", "failed"] = "rolled-back" if state.previous is not None else "failed"
-    emitted = Emit(kind, event.digest, event.reason, event.detail[:DETAIL_LENGTH])
-    after, actions = _fall_back(state, event.reason, event.detail), (*back, emitted, Report())
-    if state.candidate is not None or state.previous is not None:
-        return after, actions
-    if state.wanted is None or state.wanted.manifest != event.digest:
-        return replace(after, phase=Phase.FAILED), actions
-    # Nothing to go back to: get the same version again, which replaces the damaged files.
-    again = replace(after, phase=Phase.FAILED, candidate=state.current, tries=0, attempts=state.attempts + 1)
-    return replace(again, deadline=event.now + backoff(again.attempts, event.jitter)), actions
 
 
 # Time, the person at the device, and a new start
@@ -370,35 +326,54 @@ def _tick(state: ModelState, event: Tick) -> Step:
     return after, revived + actions
 
 
-def _deadline_passed(state: ModelState, event: Tick) -> Step:
+def _deadline_passed(state: ModelState, event: Tick) -> Step:  # noqa: PLR0911 - one line per phase
     late = f"{state.phase} took too long"
     match state.phase:
         case Phase.ASSIGNED | Phase.FAILED:
-            after, actions = _begin_download(state, event.now)
-            return after, (*actions, Report())
+            return _begin_again(state, event.now)
+        case Phase.REJECTED if state.candidate is not None:
+            return _begin_again(state, event.now)
         case Phase.DOWNLOADING:
-            return _retry_later(state, Reason.TIMED_OUT, late, now=event.now, jitter=event.jitter)
+            return retry_later(state, Reason.TIMED_OUT, late, now=event.now, jitter=event.jitter)
         case Phase.VERIFYING | Phase.STAGED:
-            return _give_up(state, Phase.FAILED, Reason.TIMED_OUT, late)
+            return give_up(state, Phase.FAILED, Reason.TIMED_OUT, late)
+        case Phase.SHADOW:
+            return _slice_passed(state, event)
         case Phase.ACTIVATING:
-            return _roll_back(state, Reason.TIMED_OUT, late)
+            return roll_back(state, Reason.TIMED_OUT, late)
         case Phase.PROBATION:
-            return _commit(state)
+            return commit(state)
         case Phase.IDLE | Phase.COMMITTED | Phase.ROLLED_BACK | Phase.REJECTED | Phase.SUPERSEDED:
             return replace(state, deadline=None), NO_ACTIONS
 
 
+def _begin_again(state: ModelState, now: float) -> Step:
+    after, actions = _begin_download(state, now)
+    return after, (*actions, Report())
+
+
+def _slice_passed(state: ModelState, event: Tick) -> Step:
+    order, course = state.shadow_order, state.shadow
+    if order is not None and not course.began:
+        return give_up(state, Phase.FAILED, Reason.TIMED_OUT, "in shadow: it took too long to begin")
+    served = course.served + (slice_seconds(order, course.served) if order is not None else 0.0)
+    # What held out for a slice did not take the agent down at its start.
+    after, actions = _go_on_in_shadow(replace(state, tries=0), served=served, now=event.now)
+    return after, (*actions, Report())
+
+
 def _roll_back_ordered(state: ModelState) -> Step:
     detail = "ordered at the device"
-    if state.phase in ON_TRIAL:
-        return _roll_back(state, Reason.ORDERED, detail)
+    is_only_in_shadow = state.phase is Phase.SHADOW and state.previous is None
+    if state.phase in ON_TRIAL or is_only_in_shadow:
+        return roll_back(state, Reason.ORDERED, detail)
     if state.current is None or state.previous is None:
         return state, NO_ACTIONS
     left = state.current
     freed, abandoned = _drop_candidate(state, Reason.ORDERED)
     # The two change places, so that an order given by mistake can be given again.
     swapped = replace(
-        _because(freed, Reason.ORDERED, detail),
+        because(freed, Reason.ORDERED, detail),
         phase=Phase.ROLLED_BACK,
         crashes=0,
         current=state.previous,
@@ -429,16 +404,27 @@ def _resume(state: ModelState, event: Restarted) -> Step:
             wait = backoff(state.attempts, event.jitter) if state.attempts else 0.0
             phase = Phase.FAILED if state.phase is Phase.FAILED else Phase.ASSIGNED
             return replace(state, phase=phase, deadline=event.now + wait), NO_ACTIONS
+        case Phase.REJECTED if state.candidate is not None:
+            # Sooner than without a start, but a crash loop must not fetch it again and again.
+            return replace(state, deadline=event.now + backoff(LONG_AGO, event.jitter)), NO_ACTIONS
         case Phase.STAGED:
             # A trial run must not be able to take the agent down at every start.
             detail = "the agent stopped during preflight"
-            return _retry_later(state, Reason.CRASHED, detail, now=event.now, jitter=event.jitter)
-        case Phase.ACTIVATING | Phase.PROBATION:
-            if state.tries >= MAX_TRIES:
-                return _roll_back(state, Reason.CRASHED, f"the agent stopped {state.tries} times on trial")
-            return _begin_trial(state, event.now)
+            return retry_later(state, Reason.CRASHED, detail, now=event.now, jitter=event.jitter)
+        case Phase.SHADOW | Phase.ACTIVATING | Phase.PROBATION:
+            return _resume_trial(state, event.now)
         case Phase.IDLE | Phase.COMMITTED | Phase.ROLLED_BACK | Phase.REJECTED | Phase.SUPERSEDED:
             return state, NO_ACTIONS
+
+
+def _resume_trial(state: ModelState, now: float) -> Step:
+    in_shadow = state.phase is Phase.SHADOW
+    if state.tries < MAX_TRIES:
+        return begin_shadow_or_trial(state, now) if in_shadow else begin_trial(state, now)
+    if in_shadow:
+        detail = f"in shadow: the agent stopped {state.tries} times"
+        return give_up(state, Phase.FAILED, Reason.CRASHED, detail)
+    return roll_back(state, Reason.CRASHED, f"the agent stopped {state.tries} times on trial")
 
 
 def _configure(state: ModelState) -> tuple[Action, ...]:

@@ -15,6 +15,8 @@ from muster_models.wire import Desired, DesiredModel
 
 _ROTATED = frozenset({Reason.WRONG_KEY, Reason.UNSIGNED, Reason.EXPIRED})
 LOOK_AGAIN_SECONDS = 60.0
+# A root that takes a key away is noticed no later than this, whatever a mirror answers: docs/adr/0010.
+FULL_LOOK_SECONDS = 86_400.0
 
 
 class Verifier:
@@ -34,6 +36,7 @@ class Verifier:
         self._clock = clock
         self._lock = threading.Lock()
         self._looked_at = -LOOK_AGAIN_SECONDS
+        self._refreshed_at: float | None = None
 
     @property
     def time_floor(self) -> float:
@@ -49,7 +52,22 @@ class Verifier:
             StorageError: The disk refused.
         """
         with self._lock:
-            self._client.refresh()
+            self._refresh()
+
+    def check(self) -> None:
+        """Fetch what is new in the repository, if anything is: mostly one request of a few hundred bytes.
+
+        A full look follows where the timestamp has changed or expires soon, where the last one failed or is a
+        day old, and always in a process that has just started.
+
+        Raises:
+            TrustError: What it holds is not what was signed, or has expired.
+            TransferError: It cannot be reached.
+            StorageError: The disk refused.
+        """
+        with self._lock:
+            if not self._is_recent() or not self._client.is_unchanged():
+                self._refresh()
 
     def installable(self, wanted: DesiredModel) -> VerifiedManifest:
         """Return the version that a desired state names, if it may be installed now.
@@ -106,6 +124,14 @@ class Verifier:
         except TrustError as error:
             raise replayed from error
 
+    def _refresh(self) -> None:
+        began, self._refreshed_at = self._clock(), None
+        self._client.refresh()
+        self._refreshed_at = began
+
+    def _is_recent(self) -> bool:
+        return self._refreshed_at is not None and self._clock() - self._refreshed_at < FULL_LOOK_SECONDS
+
     def _may_look_again(self) -> bool:
         now = self._clock()
         if now - self._looked_at < LOOK_AGAIN_SECONDS:
@@ -115,6 +141,6 @@ class Verifier:
 
     def _try_refresh(self) -> None:
         try:
-            self._client.refresh()
+            self._refresh()
         except MusterError:
             return  # the envelope is judged by what is known; its own refusal is the one to tell

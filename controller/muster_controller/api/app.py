@@ -4,10 +4,13 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 
 from muster_controller.api import (
     admission,
+    alarms,
     devices,
     drift,
     errors,
     history,
+    labels,
+    reporting,
     repository,
     rollouts,
     status,
@@ -21,7 +24,9 @@ from muster_models.errors import NotFoundError
 
 PREFIX = "/api/v1"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-ROOMS = (status, devices, admission, versions, drift, repository, rollouts, history)
+ROOMS = (
+    status, devices, admission, versions, drift, reporting, labels, repository, rollouts, alarms, history,
+)  # fmt: skip
 
 
 def make_api(context: Context, token: str) -> FastAPI:

@@ -3,7 +3,10 @@
 Everything but the CA certificate and enrolment needs a certificate of a device that was not revoked.
 """
 
+import hashlib
 import re
+from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Request
@@ -107,13 +110,24 @@ def renew(body: RenewBody, device: Device, context: Here) -> Renewal:
     return enrolment.renew(context, device, body.csr)
 
 
-def metadata(name: str, _device: Device, context: Here) -> Response:
-    """Return a file of signed metadata."""
+def metadata(name: str, request: Request, _device: Device, context: Here) -> Response:
+    """Return a file of signed metadata, or that the timestamp is still the one whose tag the device names."""
     path = context.repository.metadata / name
     if _METADATA.fullmatch(name) is None or not path.is_file():
         raise NotFoundError(f"no metadata {name[:80]!r}")
-    versioned = name[0].isdecimal()
-    return FileResponse(path, media_type="application/json", headers=_FOR_EVER if versioned else _NEVER)
+    if name[0].isdecimal():
+        return FileResponse(path, media_type="application/json", headers=_FOR_EVER)
+    return _unless_known(path, request.headers.get("If-None-Match", ""))
+
+
+def _unless_known(path: Path, known: str) -> Response:
+    content = path.read_bytes()
+    # By content: two timestamps of one second have the same length.
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {**_NEVER, "ETag": tag}
+    if tag in {one.strip().removeprefix("W/") for one in known.split(",")}:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 def blob(sha256: str, _device: Device, context: Here) -> Response:

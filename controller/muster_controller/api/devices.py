@@ -12,6 +12,7 @@ from muster_controller.service import devices
 from muster_controller.service.devices import Cohort, DeviceQuery, TokenView
 from muster_controller.store.enrolment import TOKEN_SECONDS
 from muster_controller.store.views.devices import DeviceDetail, DeviceView, State
+from muster_controller.store.views.engines import EngineView
 from muster_controller.store.views.paging import Page
 
 router = APIRouter(tags=["devices"])
@@ -47,6 +48,12 @@ def list_devices(
     """Return devices by id."""
     query = DeviceQuery(q, state, model, version, where)
     return devices.list_devices(context, query, limit=limit, cursor=cursor)
+
+
+@router.get("/engines")
+def show_engines(context: Here) -> tuple[EngineView, ...]:
+    """Return which engines the devices run models with."""
+    return devices.show_engines(context)
 
 
 @router.get("/cohort")

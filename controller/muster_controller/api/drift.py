@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from muster_controller.api.parts import Here
-from muster_controller.service import drift
+from muster_controller.service import drift, drift_explain, drift_export
 from muster_controller.service.drift import DriftQuery
+from muster_controller.service.drift_explain import ExplainView
+from muster_controller.service.drift_export import ExportView
 from muster_controller.service.drift_views import DriftView
 
 router = APIRouter(tags=["drift"])
@@ -23,3 +25,25 @@ def show_drift(
 ) -> DriftView:
     """Return the distances of every column from its baseline, over recent windows."""
     return drift.show_drift(context, model, DriftQuery(subject, baseline, seconds))
+
+
+@router.get("/models/{model}/drift/export")
+def export_windows(
+    context: Here,
+    model: str,
+    *,
+    after: Annotated[int, Query(ge=0, description="Number of the last window that is known.")] = 0,
+) -> ExportView:
+    """Return stored windows as plain counts, with the baselines that they belong to."""
+    return drift_export.export(context, model, after=after)
+
+
+@router.get("/alarms/{number}/explain")
+def explain_alarm(
+    context: Here,
+    number: int,
+    *,
+    rounds: Annotated[int, Query(ge=1, le=10_000, description="How many rounds are shown.")] = 60,
+) -> ExplainView:
+    """Compute an alarm again from the stored windows, round by round."""
+    return drift_explain.explain(context, number, rounds=rounds)

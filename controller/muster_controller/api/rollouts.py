@@ -28,6 +28,14 @@ class StageBody(Body):
     minimum_rounds: int | None = None
 
 
+class ShadowBody(Body):
+    """What each device asks of the version, unseen, before it lets it answer."""
+
+    seconds: float = Field(description="How long: up to 604800.")
+    share: float | None = Field(default=None, description="Of its calls, 0..1; all when left out.")
+    cpu_percent: float | None = Field(default=None, description="Of one core, at most; 10 when left out.")
+
+
 class PlanBody(ReasonBody):
     """What is rolled out, to whom, and under which conditions; what is left out has the plan's default."""
 
@@ -45,6 +53,7 @@ class PlanBody(ReasonBody):
     round_seconds: float | None = None
     minimum_rows: int | None = None
     probation_seconds: float | None = None
+    shadow: ShadowBody | None = None
     stage_deadline_seconds: float | None = None
     rollback_deadline_seconds: float | None = None
     seed: str | None = None

@@ -1,12 +1,16 @@
 """``/models`` and ``/versions``: the registry, publishing into it, stopping a model everywhere."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from muster_controller.api.documents import Body, Document, ReasonBody, unarmour
 from muster_controller.api.limits import DEFAULT, Cursor, Limit
 from muster_controller.api.parts import Actor, Here
-from muster_controller.service import publishing, versions
+from muster_controller.service import bootstrap, publishing, versions
+from muster_controller.service.bootstrap import BootstrapView
 from muster_controller.service.publishing import Submission
 from muster_controller.store.views.models import ModelDetail, ModelView, VersionDetail, VersionView
 from muster_controller.store.views.paging import Page
@@ -75,6 +79,16 @@ def show_version(context: Here, name: str) -> VersionDetail:
     return versions.show_version(context, name)
 
 
+@router.get("/versions/{name}/bootstrap")
+def bootstrap_baseline(
+    context: Here,
+    name: str,
+    windows: Annotated[int, Query(ge=1, le=10_000, description="First ones, of each device.")] = 24,
+) -> BootstrapView:
+    """Return a baseline of what the fleet sketched first of a version."""
+    return bootstrap.bootstrap(context, name, per_device=windows)
+
+
 @router.post("/versions/{digest}/withdraw")
 def withdraw(context: Here, actor: Actor, digest: str, body: WithdrawBody) -> VersionDetail:
     """Withdraw a version: no device installs it or starts it again."""
@@ -87,6 +101,12 @@ def has_blob(context: Here, sha256: str) -> Response:
     if not context.blobs.has(sha256):
         raise NotFoundError(f"no file {sha256}")
     return Response()
+
+
+@router.get("/blobs/{sha256}", response_class=FileResponse)
+def show_blob(context: Here, sha256: str) -> FileResponse:
+    """Return a file: what a publisher makes patches of."""
+    return FileResponse(context.blobs.path(sha256), media_type="application/octet-stream")
 
 
 @router.put("/blobs/{sha256}", status_code=204)

@@ -8,14 +8,20 @@ from cyclopts import App, CycloptsError
 
 from muster_controller.cli import (
     admission,
+    alarms,
+    baseline,
     devices,
+    evidence,
     history,
+    jobs,
     keys,
     models,
     publish,
+    reporting,
     rollouts,
     rotation,
     signing,
+    truth,
 )
 from muster_controller.cli.exits import Exit, UsageError, exit_of
 from muster_controller.cli.output import note
@@ -27,7 +33,11 @@ for command in (admission.token, admission.pending, admission.accept, admission.
     devices.app.command(command)
 devices.app.command(admission.list_tokens, name="tokens")
 devices.app.command(admission.revoke_token, name="revoke-token")
+history.alarm.command(alarms.acknowledge)
 models.version.command(publish.withdraw)
+models.drift.command(reporting.plan)
+models.drift.command(evidence.explain)
+models.drift.command(evidence.export)
 keys.app.command(rotation.rotate)
 keys.app.command(rotation.add_owner)
 keys.app.command(rotation.revoke)
@@ -42,8 +52,14 @@ def make_app() -> App:
         models.model,
         models.version,
         rollouts.app,
+        baseline.app,
         models.drift,
+        reporting.app,
+        truth.app,
         history.alarm,
+        alarms.silence,
+        alarms.webhook,
+        jobs.app,
         history.event,
         history.audit,
     ):

@@ -8,7 +8,7 @@ from muster_controller.cli.connection import Connection
 from muster_controller.cli.devices import HERE, Reason
 from muster_controller.cli.exits import UsageError
 from muster_controller.cli.labels import Labels, parse_labels
-from muster_controller.cli.output import note, write_json, write_outcome, write_table, write_text
+from muster_controller.cli.output import note, text, write_json, write_outcome, write_table, write_text
 
 TOKENS = {
     "token": "id",
@@ -56,8 +56,8 @@ def token(
         return
     uses = "one use" if count is None else f"{count} devices"
     note(
-        f"for {uses} until {made['expires_at'][:19]}Z, on the device: "
-        "muster-agent enrol URL TOKEN --folder FOLDER"
+        f"for {uses} until {text(made['expires_at'])}, on the device: "
+        f"muster-agent enrol {made['url']} {made['token']} --folder FOLDER"
     )
     write_text(made["token"])
 
@@ -100,7 +100,7 @@ def pending(*, connection: Connection = HERE) -> None:
         return
     if waiting["is_open"]:
         note(
-            "on the machine: muster-agent enrol URL --request ID --folder FOLDER "
+            f"on the machine: muster-agent enrol {waiting['url']} --request ID --folder FOLDER "
             f"--ca-sha256 {waiting['ca_sha256']}"
         )
     else:

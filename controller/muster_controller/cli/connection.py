@@ -18,6 +18,7 @@ from muster_models.errors import (
     RequestError,
     TransferError,
 )
+from muster_models.network_words import in_words
 
 if TYPE_CHECKING:
     import httpx
@@ -116,9 +117,17 @@ class Api:
         """Return the JSON of a POST."""
         return self._ask("POST", path, json=body).json()
 
+    def post_lines(self, path: str, body: bytes) -> Any:
+        """Return the JSON of a POST of JSON objects, one a line."""
+        return self._ask("POST", path, content=body, headers={"Content-Type": "application/x-ndjson"}).json()
+
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return the JSON of a PUT."""
         return self._ask("PUT", path, json=body).json()
+
+    def get_file(self, path: str) -> bytes:
+        """Return a file as it is; the caller holds it against its hash."""
+        return self._ask("GET", path).content
 
     def put_file(self, path: str, file: Path) -> None:
         """Send a file as it is."""
@@ -134,7 +143,7 @@ class Api:
         except ValueError as error:  # JSON knows no infinity and no NaN
             raise UsageError(f"numbers must be finite: {error}") from error
         except self._failure as error:
-            raise TransferError(f"{self._url}: no answer from the controller: {error}") from error
+            raise TransferError(f"{self._url}: no answer from the controller: {in_words(error)}") from error
         if answer.is_success:
             return answer
         raise _error(answer)

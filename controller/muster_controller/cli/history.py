@@ -8,7 +8,7 @@ from muster_controller.cli.connection import Connection
 from muster_controller.cli.output import Columns, write_fields, write_json, write_section, write_table
 
 event = App(name="event", help="What happened on devices and at the controller.")
-alarm = App(name="alarm", help="Drift signals that crossed their bound.")
+alarm = App(name="alarm", help="What moved, fell silent or failed, and who took it on.")
 audit = App(name="audit", help="Who did what, and why.")
 HERE = Connection()
 Limit = Annotated[int, Parameter(help="The newest so many.")]
@@ -33,6 +33,8 @@ ALARMS = {
     "effect": "effect",
     "unit": "unit",
     "since": "since",
+    "taken on by": "acknowledged_by",
+    "silence": "silence",
 }
 AUDIT = {
     "at": "at",
@@ -64,13 +66,14 @@ def list_alarms(
     *,
     model: str | None = None,
     state: str | None = None,
+    kind: str | None = None,
     level: str | None = None,
     subject: str | None = None,
     limit: Limit = 50,
     connection: Connection = HERE,
 ) -> None:
     """List alarms, newest first."""
-    query = {"model": model, "state": state, "level": level, "subject": subject}
+    query = {"model": model, "state": state, "kind": kind, "level": level, "subject": subject}
     _list("/alarms", query, ALARMS, limit=limit, connection=connection)
 
 
@@ -83,7 +86,15 @@ def show_alarm(number: int, /, *, connection: Connection = HERE) -> None:
         write_json(found)
     else:
         write_fields(
-            found, {**ALARMS, "fired": "fired_at", "resolved": "resolved_at", "evidence": "evidence"}
+            found,
+            {
+                **ALARMS,
+                "because": "acknowledged_reason",
+                "silenced until": "silenced_until",
+                "fired": "fired_at",
+                "resolved": "resolved_at",
+                "evidence": "evidence",
+            },
         )
 
 

@@ -1,11 +1,20 @@
 """``muster model``, ``version``, ``drift``, ``stop`` and ``start``."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from muster_controller.cli.baseline import ORIGINS
 from muster_controller.cli.connection import Connection
-from muster_controller.cli.output import write_fields, write_json, write_outcome, write_section, write_table
+from muster_controller.cli.output import (
+    counted,
+    write_fields,
+    write_json,
+    write_outcome,
+    write_section,
+    write_table,
+)
 
 model = App(name="model", help="Named lines of versions.")
 version = App(name="version", help="Releases of models.")
@@ -136,15 +145,17 @@ def show_drift(
         write_json(view)
         return
     write_fields(
-        view,
+        {**view, "origin": ORIGINS[view["origin"]]},
         {
             "subject": "subject",
+            "baseline of": "origin",
             "from": "start",
             "to": "end",
             "devices": "devices",
             "windows": "windows",
             "rows": "rows",
             "errors": "errors",
+            "not judged": "left_out",
         },
     )
     write_section("Features", view["features"], FEATURES)
@@ -162,9 +173,26 @@ def stop(
     reason: Reason = "",
     connection: Connection = HERE,
 ) -> None:
-    """Make every device answer with the model's declared fallback."""
-    said = f"{name} is stopped: devices answer with its fallback"
-    _order(f"/models/{name}/stop", reason, said=said, connection=connection)
+    """Make every device answer with the fallback that its version declares; without one, calls fail."""
+    with connection.open() as api:
+        answer = api.post(f"/models/{name}/stop", {"reason": reason})
+    write_outcome(
+        connection.output, answer, f"{name} is stopped: {tell_fallbacks(answer['model']['running'])}"
+    )
+
+
+def tell_fallbacks(running: Sequence[Mapping[str, Any]]) -> str:
+    """Say what devices answer after a stop order, by the version that they run."""
+    if not running:
+        return "no device runs a version of it now; on one that installs it, what the version declares holds"
+    return "; ".join(_tell_fallback(one) for one in running)
+
+
+def _tell_fallback(one: Mapping[str, Any]) -> str:
+    who = f"{counted(one['devices'], 'device')} with {one['version']['name']}"
+    if one["fallback"] is None:
+        return f"{who}: it declares no fallback, so calls fail with 'ordered'"
+    return f"{who}: its fallback answers, {one['fallback']:g}"
 
 
 def start(
@@ -175,10 +203,6 @@ def start(
     connection: Connection = HERE,
 ) -> None:
     """Lift the order that stopped a model."""
-    _order(f"/models/{name}/start", reason, said=f"{name} answers again", connection=connection)
-
-
-def _order(path: str, reason: str, *, said: str, connection: Connection) -> None:
     with connection.open() as api:
-        answer = api.post(path, {"reason": reason})
-    write_outcome(connection.output, answer, said)
+        answer = api.post(f"/models/{name}/start", {"reason": reason})
+    write_outcome(connection.output, answer, f"{name} answers again")

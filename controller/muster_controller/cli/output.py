@@ -40,6 +40,11 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as people say it: ``1 device``, ``2 devices``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def write_table(items: Iterable[Mapping[str, Any]], columns: Columns, *, empty: str) -> None:
     """Print one row per item; ``empty`` is told when there is none."""
     rows = [[text(pick(item, path)) for path in columns.values()] for item in items]
@@ -86,7 +91,7 @@ def text(value: object) -> str:
         case float():
             shown = f"{value:.4g}"
         case str() if _INSTANT.fullmatch(value):
-            shown = value[:19].replace("T", " ")
+            shown = f"{value[:19].replace('T', ' ')} UTC"
         case Mapping():
             shown = " ".join(f"{key}={text(entry)}" for key, entry in value.items())
         case list():

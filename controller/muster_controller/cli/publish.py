@@ -2,13 +2,14 @@
 
 import datetime as dt
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from muster_controller.cli import signing
+from muster_controller.cli import baseline, engines, patches, signing
 from muster_controller.cli.connection import Api, Connection
 from muster_controller.cli.exits import UsageError
 from muster_controller.cli.keyfiles import create_beside, open_key, signers
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer
 
     from muster_models.manifest import Waiver
-    from muster_models.publish import Built
+    from muster_models.publish import Built, Source
+    from muster_models.sketch.baseline import Baseline
     from muster_models.trust.request import Request
 
 HERE = Connection()
@@ -40,6 +42,18 @@ def publish(
         Path | None, Parameter(help="Hand over a request that others have signed, instead of building.")
     ] = None,
     request: RequestFile = None,
+    deltas: Annotated[
+        int, Parameter(help="Make patches against so many of the newest listed versions; 0 for none.")
+    ] = 3,
+    baseline_of: Annotated[
+        str | None, Parameter(help="MODEL@VERSION whose baseline it keeps, so that both can be compared.")
+    ] = None,
+    bootstrap: Annotated[
+        bool, Parameter(negative="", help="Without reference rows: a provisional baseline of [[ranges]].")
+    ] = False,
+    despite_engines: Annotated[
+        bool, Parameter(negative="", help="Release it though no engine of the fleet can load it.")
+    ] = False,
     yes: Yes = False,
     connection: Connection = HERE,
 ) -> None:
@@ -59,10 +73,12 @@ def publish(
     from muster_models.publish import build, read_source  # noqa: PLC0415 - imports the engines
 
     waivers = parse_waivers(waive)
+    patches.check_count(deltas)
     read = read_source(source)
     with connection.open() as api, tempfile.TemporaryDirectory() as work:
         releases = list(api.items("/versions", {"model": read.declared.model}))
         _check_unused(releases, read.declared.version)
+        _check_keys(api, read.declared.model, keys=keys, key=key)
         newest: dict[str, Any] = max(releases, key=lambda one: one["release"], default={"release": 0})
         built = build(
             read,
@@ -70,8 +86,12 @@ def publish(
             created=_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
             parent=newest.get("digest"),
             waivers=waivers,
+            baseline=_given(api, read, baseline_of, bootstrap=bootstrap),
             output=Path(work),
         )
+        baseline.note_distances(built.distances)
+        engines.check_fleet(api, read, despite=despite_engines)
+        built = patches.add(api, built, _listed(releases)[:deltas], output=Path(work))
         waiting = _prepare(api, built, keys=keys, key=key)
         signing.present(waiting)
         signing.confirm(yes=yes)
@@ -82,7 +102,19 @@ def publish(
         _upload(api, built.files)
         detail = signing.finish(api, waiting, request, connection, done="")
     if detail is not None:
+        detail["distances"] = [asdict(one) for one in built.distances]
         _show(detail, built.latency_ms, connection)
+
+
+def _given(api: Api, source: "Source", baseline_of: str | None, *, bootstrap: bool) -> "Baseline | None":
+    """Return the baseline that the options name; None leaves it to the source folder."""
+    from muster_models.publish.baselines import of_ranges  # noqa: PLC0415 - imports the engines
+
+    if bootstrap and (baseline_of is not None or source.declared.baseline is not None):
+        raise UsageError("--bootstrap is for a version without any baseline; leave out what names one")
+    if bootstrap:
+        return of_ranges(source.declared)
+    return None if baseline_of is None else baseline.fetch(api, baseline_of)
 
 
 def withdraw(
@@ -110,6 +142,11 @@ def withdraw(
         model = f"model-{version['model']}"
         role = signing.required(api, model)
         changed = publisher.withdraw(role, version["version"], floor=floor, signers=[], now=_now())
+        if version["assigned"] or version["running"]:
+            note(
+                f"{version['assigned']} devices should run {version['name']}, {version['running']} do; they "
+                "stop at their next look at the repository: roll out another version"
+            )
         waiting = msgspec.structs.replace(
             signing.present_documents(api, _now()).request({model: changed}),
             withdrawn=version["digest"],
@@ -139,6 +176,12 @@ def parse_waivers(texts: tuple[str, ...]) -> "list[Waiver]":
             told = error if mark else "there is no '='"
             raise UsageError(f"a waiver is METRIC=REASON, got {given!r}: {told}") from error
     return waivers
+
+
+def _listed(releases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what was not withdrawn, newest first."""
+    listed = [one for one in releases if one["withdrawn_at"] is None]
+    return sorted(listed, key=lambda one: int(one["release"]), reverse=True)
 
 
 def _check_unused(releases: list[dict[str, Any]], version: str) -> None:
@@ -200,10 +243,25 @@ def _check_own(waiting: "Request", keys: Path | None) -> None:
         return
     if keys is not None and not any(keys.glob("*.key")):
         raise NotFoundError(f"{keys}: no keys here; make them with: muster keys init DIR")
-    holders = {holder[:12] for need in requests.needs(waiting) for holder in need.holders}
-    raise TrustError(
-        Reason.WRONG_KEY, f"none of the keys here may sign this; {', '.join(sorted(holders))} may"
-    )
+    raise _stranger(holder for need in requests.needs(waiting) for holder in need.holders)
+
+
+def _check_keys(api: Api, model: str, *, keys: Path | None, key: tuple[str, ...]) -> None:
+    """Open the keys that will sign, before anything is built: what is wrong with them is known at once."""
+    from muster_models.trust.view import keys_of  # noqa: PLC0415 - only where keys are used
+
+    holders = {held.keyid for held in keys_of(signing.required(api, "targets"), f"model-{model}")}
+    wanted = f"model-{model}" if holders else "targets"
+    opened = {signer.public_key.keyid for signer in signers(keys, {wanted}, key)}
+    if not opened:
+        raise NotFoundError(f"{keys}: no {wanted}.key here; make keys with: muster keys init DIR")
+    if holders and not holders & opened:
+        raise _stranger(holders)
+
+
+def _stranger(holders: Iterable[str]) -> TrustError:
+    told = ", ".join(sorted({holder[:12] for holder in holders}))
+    return TrustError(Reason.WRONG_KEY, f"none of the keys here may sign this; {told} may")
 
 
 def _release_key(keys: Path | None, model: str) -> "Signer":

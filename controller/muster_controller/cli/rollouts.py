@@ -47,12 +47,19 @@ class Terms:
     stages: Annotated[str | None, Parameter(help="Shares or numbers of devices, such as 1,25%,100%.")] = None
     control: Annotated[str | None, Parameter(help="Share that stays on the previous version: 25%.")] = None
     soak: Annotated[float | None, Parameter(help="Seconds that each stage runs at least.")] = None
-    minimum_windows: Annotated[int | None, Parameter(help="Windows that both arms must show.")] = None
-    before_windows: Annotated[int | None, Parameter(help="Windows seen before a stage begins.")] = None
+    minimum_rounds: Annotated[
+        int | None, Parameter(help="Rounds of windows that both arms must show in each stage.")
+    ] = None
+    before_rounds: Annotated[
+        int | None, Parameter(help="Rounds of windows to be seen of both arms before the first stage.")
+    ] = None
     budget: Annotated[float | None, Parameter(help="Probability of rolling back what is no worse.")] = None
     probation: Annotated[float | None, Parameter(help="Seconds in which a device goes back by itself.")] = (
         None
     )
+    shadow: Annotated[float | None, Parameter(help="Seconds in which it answers unseen first.")] = None
+    shadow_share: Annotated[str | None, Parameter(help="Share of calls that it answers so: 25%.")] = None
+    shadow_cpu: Annotated[float | None, Parameter(help="Per cent of a core that this may take.")] = None
     deadline: Annotated[float | None, Parameter(help="Seconds until an undecided stage holds.")] = None
     seed: Annotated[str | None, Parameter(help="The same seed draws the same devices.")] = None
 
@@ -67,15 +74,25 @@ class Terms:
             previous=self.previous,
             stages=self._stages(),
             control=None if self.control is None else typed(parse_share, self.control),
-            before_rounds=self.before_windows,
+            before_rounds=self.before_rounds,
             error_budget=self.budget,
             probation_seconds=self.probation,
+            shadow=self._shadow(),
             stage_deadline_seconds=self.deadline,
             seed=self.seed,
         )
 
+    def _shadow(self) -> dict[str, Any] | None:
+        share = None if self.shadow_share is None else typed(parse_share, self.shadow_share)
+        conditions = drop_none(share=share, cpu_percent=self.shadow_cpu)
+        if self.shadow is None:
+            if conditions:
+                raise UsageError("--shadow says for how many seconds; without it there is no shadow")
+            return None
+        return {"seconds": self.shadow, **conditions}
+
     def _stages(self) -> list[dict[str, Any]] | None:
-        conditions = drop_none(soak_seconds=self.soak, minimum_rounds=self.minimum_windows)
+        conditions = drop_none(soak_seconds=self.soak, minimum_rounds=self.minimum_rounds)
         if self.stages is None and not conditions:
             return None
         return [{**stage, **conditions} for stage in typed(parse_stages, self.stages or DEFAULT_STAGES)]
@@ -100,7 +117,7 @@ STAGES = {
     "devices": "devices",
     "total": "total",
     "soak s": "soak_seconds",
-    "windows": "minimum_rounds",
+    "rounds": "minimum_rounds",
     "names": "names",
 }
 GATES = {
@@ -113,6 +130,20 @@ GATES = {
     "bound": "bound",
     "detail": "detail",
 }
+SHADOW = {
+    "beside": "version.name",
+    "devices": "devices",
+    "rows": "rows",
+    "agreement": "agreement",
+    "mean difference": "difference",
+    "calls": "calls.calls",
+    "failed": "calls.errors",
+    "not asked": "dropped",
+    "median ms": "calls.median_ms",
+    "95 % ms": "calls.slow_ms",
+    "current median ms": "beside.median_ms",
+    "current 95 % ms": "beside.slow_ms",
+}
 DEVICES = {
     "device": "device",
     "arm": "arm",
@@ -120,6 +151,7 @@ DEVICES = {
     "runs": "current.name",
     "phase": "phase",
     "reason": "reason",
+    "detail": "detail",
 }
 
 
@@ -209,7 +241,12 @@ def show(number: int, /, *, connection: Connection = HERE) -> None:
         },
     )
     write_section("Stages", detail["stages"], STAGES)
-    write_section("Gates", (detail["evidence"] or {"gates": []})["gates"], GATES)
+    evidence = detail["evidence"] or {"gates": [], "failures": {}}
+    write_section("Gates", evidence["gates"], GATES)
+    failures = [{"reason": reason, "count": count} for reason, count in evidence["failures"].items()]
+    write_section("Failed devices", failures, {"reason": "reason", "devices": "count"})
+    if detail["shadow"]:
+        write_section("In shadow", detail["shadow"], SHADOW)
     write_section("Devices", devices, DEVICES)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from muster_controller.config import Settings
+from muster_controller.delivery.post import Post
 from muster_controller.domain.facts import DeviceFacts
 from muster_controller.domain.rollouts import machine as domain
 from muster_controller.domain.rollouts.machine import Decision, State, Tick
@@ -50,6 +51,7 @@ class Advancing:
     def __init__(self, engine: Engine, baselines: Baselines, settings: Settings) -> None:
         self._engine = engine
         self._baselines = baselines
+        self._post = Post(settings)
         self._reachable_seconds = settings.reachable_seconds
 
     def models(self) -> list[str]:
@@ -74,7 +76,7 @@ class Advancing:
             if any(rollouts.get(session, one.stored.id).state != one.stored.state for one in courses):
                 return
             for course in news:
-                _save(session, course, now)
+                _save(session, course, self._post, now)
             for order in changed:
                 assignments.assign(
                     session,
@@ -83,6 +85,8 @@ class Advancing:
                     rollout=order.rollout,
                     probation_seconds=order.plan.probation_seconds,
                     now=now,
+                    candidate=order.plan.digest,
+                    shadow=order.plan.shadow,
                 )
 
     def _decide(self, session: Session, course: _Course, now: float) -> _Course:
@@ -132,10 +136,12 @@ def _changes(orders: list[_Order], held: Mapping[str, str]) -> list[_Order]:
     return [part for part in parts if part.digests]
 
 
-def _save(session: Session, course: _Course, now: float) -> None:
+def _save(session: Session, course: _Course, post: Post, now: float) -> None:
     assert course.decision is not None
     number, state = course.stored.id, course.decision.state
     rollouts.save(session, number, phase=state.phase, state=domain.to_json(state), now=now)
+    before = domain.from_json(course.stored.state)
+    post.rollout_changed(session, number, course.plan, before=before, after=state, now=now)
     found = course.decision.evidence
     if found is not None:
         evidence = rollouts.Evidence(found.stage, found.verdict, msgspec.to_builtins(found, str_keys=True))

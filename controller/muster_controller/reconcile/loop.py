@@ -18,10 +18,14 @@ from sqlalchemy import Engine
 
 from muster_controller.broker.config import Revoked
 from muster_controller.config import Settings
+from muster_controller.delivery.post import Post
 from muster_controller.reconcile.advancing import Advancing
+from muster_controller.reconcile.listening import Listening
 from muster_controller.reconcile.telling import DAY_SECONDS, Publish, Telling
+from muster_controller.reconcile.training import Training
+from muster_controller.reconcile.truth import Truth
 from muster_controller.reconcile.watching import Watching
-from muster_controller.store import certificates, enrolment, windows
+from muster_controller.store import certificates, enrolment, labels, outbox, windows
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.engine import Reading, Unit
 
@@ -88,7 +92,11 @@ class Reconcile:
         self._outside = outside
         self._clock = clock
         self._watching = Watching(engine, baselines, settings)
+        self._truth = Truth(engine, settings)
         self._advancing = Advancing(engine, baselines, settings)
+        self._listening = Listening(engine, settings)
+        self._training = Training(engine, settings)
+        self._post = Post(settings)
         self._telling = Telling(
             engine, settings, director=director, publish=outside.publish, wake=self.send_soon
         )
@@ -131,8 +139,12 @@ class Reconcile:
         """Make one pass."""
         began, self._faults = time.monotonic(), 0
         self._guard("drift", self._watch, now)
+        self._guard("labels", self._compare, now)
         self._guard("rollouts", self._advance, now)
         self._guard("desired states", self._tell, now)
+        self._guard("silence", self._listening.listen, now)
+        self._guard("alarms", self._remind, now)
+        self._guard("jobs", self._training.train, now)
         self._guard("housekeeping", self._keep_house, now)
         self.last = Pass(now, time.monotonic() - began, self._faults)
 
@@ -142,6 +154,14 @@ class Reconcile:
 
     def _watch_one(self, stream: tuple[str, str], now: float) -> None:
         if self._watching.watch(*stream, now):
+            self.wake()
+
+    def _compare(self, now: float) -> None:
+        for digest in self._truth.versions():
+            self._guard(f"labels of {digest[:12]}", self._compare_one, digest, now)
+
+    def _compare_one(self, digest: str, now: float) -> None:
+        if self._truth.watch(digest, now):
             self.wake()
 
     def _advance(self, now: float) -> None:
@@ -156,16 +176,30 @@ class Reconcile:
         if self._telling.send(now):
             self.send_soon()
 
+    def _remind(self, now: float) -> None:
+        with Reading(self._engine) as session:
+            if not self._post.has_to_remind(session, now):
+                return
+        with Unit(self._engine) as session:
+            self._post.remind(session, now)
+
     def _keep_house(self, now: float) -> None:
         oldest = now - self._settings.window_days * DAY_SECONDS
+        oldest_label = now - self._settings.labels.days * DAY_SECONDS
         with Reading(self._engine) as session:
             revoked = Revoked(enrolment.revoked(session), certificates.revoked(session, now))
-            is_pruning = windows.has_older(session, oldest)
+            is_pruning = (
+                windows.has_older(session, oldest)
+                or outbox.has_to_prune(session, now)
+                or labels.has_older(session, oldest_label)
+            )
         self._outside.refuse(revoked)
         self._outside.renew(dt.datetime.fromtimestamp(now, dt.UTC))
         if is_pruning:
             with Unit(self._engine) as session:
                 windows.prune(session, oldest, PRUNE_AT_ONCE)
+                outbox.prune(session, now)
+                labels.prune(session, oldest_label, PRUNE_AT_ONCE)
 
     def _guard(self, what: str, step: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from muster_controller.config import Settings
 from muster_controller.domain import desired as domain
 from muster_controller.domain.desired import Content, Held
-from muster_controller.store import assignments, desired, devices, versions
+from muster_controller.store import assignments, desired, devices, reporting, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_models import topics
 from muster_models.trust.director import sign_desired
@@ -52,13 +52,13 @@ class Telling:
 
         Args:
             engine: The database.
-            settings: For how long a desired state is valid, and how devices report.
+            settings: For how long a desired state is valid, and how devices report unless it was ordered.
             director: Signs.
             publish: Sends.
             wake: Called, on another thread, when something that was sent should be written down by ``send``.
         """
         self._engine = engine
-        self._reporting: Reporting = settings.reporting
+        self._usual: Reporting = settings.reporting
         self._lifetime = settings.desired_days * DAY_SECONDS
         self._director = director
         self._publish = publish
@@ -78,6 +78,7 @@ class Telling:
             members = devices.members(session)
             wanted = assignments.every(session)
             stopped = assignments.stopped(session)
+            how = reporting.current(session, self._usual)
             digests = {one.digest for models in wanted.values() for one in models}
             names = versions.names(session, digests)
         signed = [
@@ -86,7 +87,7 @@ class Telling:
             if (
                 state := self._sign(
                     member.id,
-                    self._content(wanted.get(member.id, ()), names, stopped),
+                    self._content(wanted.get(member.id, ()), names, stopped, how),
                     _believe(held.get(member.id), member.held, now),
                     now=now,
                 )
@@ -132,7 +133,11 @@ class Telling:
                 del self._under_way[device]
 
     def _content(
-        self, wanted: Sequence[assignments.Wanted], names: Mapping[str, str], stopped: frozenset[str]
+        self,
+        wanted: Sequence[assignments.Wanted],
+        names: Mapping[str, str],
+        stopped: frozenset[str],
+        how: Reporting,
     ) -> Content:
         models = [
             DesiredModel(
@@ -141,10 +146,11 @@ class Telling:
                 manifest=one.digest,
                 stop=one.model in stopped,
                 probation_seconds=one.probation_seconds,
+                shadow=one.shadow,
             )
             for one in wanted
         ]
-        return domain.content(models, self._reporting)
+        return domain.content(models, how)
 
     def _sign(self, device: str, content: Content, held: Held | None, *, now: float) -> desired.Signed | None:
         following = domain.following(device, content, held, now=now, lifetime=self._lifetime)

@@ -16,12 +16,17 @@ from muster_models.keycode import normalise
 
 @dataclass(frozen=True)
 class BulkTokenView:
-    """A new token for several devices; its text is shown this once."""
+    """A new token for several devices; its text is shown this once.
+
+    Attributes:
+        url: Where devices enrol with it.
+    """
 
     prefix: str
     count: int
     token: str
     expires_at: dt.datetime
+    url: str
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,12 @@ class Waiting:
     Attributes:
         is_open: Machines may ask at all; a setting of the controller.
         ca_sha256: What a machine needs to know this controller by.
+        url: Where it asks.
     """
 
     is_open: bool
     ca_sha256: str
+    url: str
     requests: tuple[RequestView, ...]
 
 
@@ -85,7 +92,8 @@ def issue_bulk_token(
         )
         detail = {"labels": dict(labels), "count": count}
         record(session, Deed(actor, "device.token", f"{prefix}*", detail=detail), now)
-    return BulkTokenView(prefix, count, token, dt.datetime.fromtimestamp(now + lifetime, dt.UTC))
+    until = dt.datetime.fromtimestamp(now + lifetime, dt.UTC)
+    return BulkTokenView(prefix, count, token, until, context.settings.device_url())
 
 
 def list_tokens(context: Context) -> tuple[TokenSummary, ...]:
@@ -112,7 +120,9 @@ def list_waiting(context: Context) -> Waiting:
     with context.reading() as session:
         rows = requests.listed(session, context.clock())
     is_open = context.settings.enrol_on_request
-    return Waiting(is_open, context.authority.fingerprint, tuple(map(_view, rows)))
+    return Waiting(
+        is_open, context.authority.fingerprint, context.settings.device_url(), tuple(map(_view, rows))
+    )
 
 
 def accept(

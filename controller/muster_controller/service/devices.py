@@ -12,6 +12,7 @@ from muster_controller.store import devices as store
 from muster_controller.store import enrolment
 from muster_controller.store.views import devices as views
 from muster_controller.store.views.devices import DeviceDetail, DeviceFilter, DeviceView, State
+from muster_controller.store.views.engines import EngineView, list_engines
 from muster_controller.store.views.paging import DEFAULT_LIMIT, Page
 from muster_models.errors import NotFoundError, RequestError
 from muster_models.topics import check_device
@@ -41,11 +42,16 @@ class DeviceQuery:
 
 @dataclass(frozen=True)
 class TokenView:
-    """A new enrolment token; its text is shown this once."""
+    """A new enrolment token; its text is shown this once.
+
+    Attributes:
+        url: Where the device enrols with it.
+    """
 
     device: str
     token: str
     expires_at: dt.datetime
+    url: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,12 @@ class Cohort:
     where: str
     devices: tuple[str, ...]
     enrolled: int
+
+
+def show_engines(context: Context) -> tuple[EngineView, ...]:
+    """Return which engines the devices run models with."""
+    with context.reading() as session:
+        return list_engines(session)
 
 
 def list_devices(
@@ -144,7 +156,8 @@ def issue_token(
         record(session, Deed(actor, "device.token", device, detail=detail), now)
     if again:
         context.wake()
-    return TokenView(device, token, dt.datetime.fromtimestamp(now + lifetime, dt.UTC))
+    until = dt.datetime.fromtimestamp(now + lifetime, dt.UTC)
+    return TokenView(device, token, until, context.settings.device_url())
 
 
 def revoke(context: Context, actor: str, device: str, reason: str = "") -> DeviceDetail:

@@ -1,11 +1,12 @@
 """What a model sees, against its baseline: for the fleet, one group, or one device, over recent windows."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from muster_controller.domain.drift.groups import groups_of
 from muster_controller.service.context import Context
 from muster_controller.service.drift_figures import (
     MAX_SUBJECTS,
@@ -16,7 +17,10 @@ from muster_controller.service.drift_figures import (
     compare_subjects,
 )
 from muster_controller.service.drift_views import BaselineView, DriftView, Level
+from muster_controller.service.drift_watch import Watch, read_state, with_watch
+from muster_controller.service.reporting import current
 from muster_controller.store import devices, versions
+from muster_controller.store import drift as drift_store
 from muster_controller.store.views.alarms import AlarmFilter, AlarmView, list_alarms
 from muster_controller.store.views.names import VersionRef, name_versions
 from muster_controller.store.views.windows import Recent, count_baselines, list_baselines, list_windows
@@ -48,36 +52,41 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
     Raises:
         NotFoundError: No such model, baseline, group or device.
     """
-    label = context.settings.drift.group_label
-    step = context.settings.reporting.window_seconds
+    watched = context.settings.drift.group_labels
+    label = _label(query.subject, watched)
+    step = current(context).window_seconds
     span = query.seconds or step * BUCKETS
     bucket = max(step, span / BUCKETS)
     # Whole buckets, so that a bucket holds the same windows each time it is looked at.
     end = (context.clock() // bucket + 1) * bucket
     start = end - max(1, round(span / bucket)) * bucket
     with context.reading() as session:
-        groups = {member.id: member.labels.get(label) for member in devices.members(session)}
+        members = devices.members(session)
+        groups = {member.id: member.labels.get(label) for member in members}
         wanted = Recent(model, start, end, _devices(query.subject, label, groups), MAX_WINDOWS)
         found = _find(session, wanted, query.baseline)
         windows = list_windows(session, wanted, found.baseline)
         manifest = versions.get(session, found.digests[0]).manifest
-        alarms = _open_alarms(session, model, found.baseline)
+        alarms = tuple(_open_alarms(session, model, found.baseline))
+        judged = drift_store.judged(session, model, found.baseline)
     baseline = context.sketches.baseline(found.baseline)
     held = [
         (window, context.sketches.sketch(window.id, window.sketch, baseline) if window.sketch else None)
         for window in windows
     ]
     period = Period(start, bucket, round((end - start) / bucket))
-    scene = Scene(query.subject, _level(query.subject), label, groups, tuple(alarms))
+    scene = Scene(query.subject, _level(query.subject), label, groups, alarms)
     sketches = [(window, sketch) for window, sketch in held if sketch is not None]
-    return DriftView(
+    state = read_state(None if judged is None else judged.state, baseline)
+    watch = Watch(state, context.settings.drift, period, scene, wanted.devices, baseline)
+    view = DriftView(
         model=model,
         subject=scene.subject,
         level=scene.level,
         baseline=found.baseline,
         versions=found.versions,
         baselines=found.choices,
-        choices=tuple(sorted({f"{label}={value}" for value in groups.values() if value})),
+        choices=tuple(sorted({name for one in members for name in groups_of(one.labels, watched)})),
         start=_moment(start),
         end=_moment(end),
         bucket_seconds=bucket,
@@ -92,7 +101,10 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
         features=compare_features(sketches, baseline, manifest, period=period, scene=scene),
         subjects=compare_subjects(sketches, baseline, scene),
         alarms=scene.alarms,
+        origin=baseline.origin,
+        left_out=dict(state.counted),
     )
+    return with_watch(view, watch, windows=windows, sketches=sketches)
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,14 @@ def _devices(subject: str, label: str, groups: Mapping[str, str | None]) -> tupl
     if not members:
         raise NotFoundError(f"no device is {subject[:80]!r}; groups are values of the label {label!r}")
     return members
+
+
+def _label(subject: str, watched: Sequence[str]) -> str:
+    """Return the label by which devices are compared: that of the group that is looked at, or the first."""
+    key, is_group, _ = subject.partition("=")
+    if is_group and key in watched:
+        return key
+    return watched[0] if watched else ""
 
 
 def _level(subject: str) -> Level:

@@ -4,13 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from muster_controller.service.drift_views import FeatureView, Level, Series, SubjectView
+from muster_controller.service.drift_views import FeatureView, Level, OthersView, Series, SubjectView
 from muster_controller.store.views.alarms import AlarmView
 from muster_controller.store.views.windows import WindowBytes
-from muster_models.manifest import ClassOutput, Manifest
+from muster_models.manifest import ClassOutput, Manifest, ValueOutput
 from muster_models.sketch import statistics
 from muster_models.sketch.baseline import Baseline, ColumnBaseline
+from muster_models.sketch.distances import distances
+from muster_models.sketch.features import CLASS
 from muster_models.sketch.window import Sketch, empty, merge
 
 MAX_SUBJECTS = 50
@@ -23,6 +26,10 @@ class Period:
     start: float
     bucket: float
     buckets: int
+
+    def index(self, moment: float) -> int:
+        """Return the bucket in which a moment lies; what lies outside is in the first or the last."""
+        return min(self.buckets - 1, max(0, int((moment - self.start) / self.bucket)))
 
 
 @dataclass(frozen=True)
@@ -68,30 +75,30 @@ def compare_features(
     scene: Scene,
 ) -> tuple[FeatureView, ...]:
     """Return every column over the whole period and over time."""
-    whole = _merged((sketch for _, sketch in sketches), baseline)
     parts = [empty(baseline)] * period.buckets
     for window, sketch in sketches:
-        index = min(period.buckets - 1, max(0, int((window.end - period.start) / period.bucket)))
+        index = period.index(window.end)
         parts[index] = merge(parts[index], sketch)
+    whole = _merged(parts, baseline)
     return tuple(
-        _feature(index, column, whole, parts=parts, manifest=manifest, scene=scene)
-        for index, column in enumerate(baseline.columns)
+        _feature(index, whole, parts=parts, baseline=baseline, manifest=manifest, scene=scene)
+        for index in range(len(baseline.columns))
     )
 
 
 def _feature(
     index: int,
-    column: ColumnBaseline,
     whole: Sketch,
     *,
     parts: Sequence[Sketch],
+    baseline: Baseline,
     manifest: Manifest,
     scene: Scene,
 ) -> FeatureView:
+    column = baseline.columns[index]
     counts, moments = whole.counts[index], whole.moments[index]
     rows = max(1, whole.rows)
-    prediction = manifest.prediction
-    is_class = column.kind == "class" and isinstance(prediction, ClassOutput)
+    at, moved = statistics.moved_most(counts, column)
     return FeatureView(
         name=column.name,
         kind=column.kind,
@@ -109,18 +116,44 @@ def _feature(
         edges=column.edges,
         counts=tuple(counts.tolist()),
         reference=tuple(column.probabilities().tolist()),
-        labels=prediction.labels if is_class and isinstance(prediction, ClassOutput) else (),
+        labels=_labels(column, manifest.prediction),
         series=_series(index, column, parts),
         alarm=scene.alarm_of(column.name),
+        linf=moved if whole.rows else 0.0,
+        moved=statistics.bin_name(column, at) if whole.rows else "",
+        chi2=statistics.chi2(counts, column) if whole.rows else 0.0,
+        infinite=0.0 if column.infinite is None else int(counts[column.infinite]) / rows,
+        others=_others(index, whole, baseline),
     )
 
 
+def _labels(column: ColumnBaseline, prediction: ClassOutput | ValueOutput) -> tuple[str, ...]:
+    classes = prediction.labels if isinstance(prediction, ClassOutput) else ()
+    if column.kind == "class":
+        return classes
+    if column.kind != "category":
+        return ()
+    if column.name == CLASS:  # too many to count each apart: the values are numbers of classes
+        named = dict(zip(map(str, range(len(classes))), classes, strict=True))
+        return (*(named.get(value, value) for value in column.values), "other")
+    return (*column.values, "other")
+
+
+def _others(index: int, whole: Sketch, baseline: Baseline) -> OthersView | None:
+    if baseline.columns[index].kind != "category":
+        return None
+    others = whole.others[sum(column.kind == "category" for column in baseline.columns[:index])]
+    return OthersView(others.distinct, others.heavy, others.error) if others.rows else None
+
+
 def _series(index: int, column: ColumnBaseline, parts: Sequence[Sketch]) -> Series:
-    seen = [(part.counts[index], part.moments[index]) if part.rows else None for part in parts]
+    far = distances(np.array([part.counts[index] for part in parts]), column)
+    seen = [bool(part.rows) for part in parts]
+    moments = [part.moments[index] for part in parts]
     return Series(
-        psi=tuple(None if part is None else statistics.psi(part[0], column) for part in seen),
-        ks=tuple(None if part is None else statistics.ks(part[0], column) for part in seen),
-        mean=tuple(None if part is None or not part[1].rows else part[1].mean for part in seen),
+        psi=tuple(value if held else None for value, held in zip(far.psi.tolist(), seen, strict=True)),
+        ks=tuple(value if held else None for value, held in zip(far.ks.tolist(), seen, strict=True)),
+        mean=tuple(one.mean if one.rows else None for one in moments),
     )
 
 
@@ -128,30 +161,55 @@ def compare_subjects(
     sketches: Sequence[tuple[WindowBytes, Sketch]], baseline: Baseline, scene: Scene
 ) -> tuple[SubjectView, ...]:
     """Return the groups and devices within what is looked at, those that moved most first."""
-    if scene.level == "device":
+    if scene.level == "device" or not sketches:
         return ()
-    by_subject: dict[tuple[Level, str], list[Sketch]] = {}
-    for window, sketch in sketches:
-        by_subject.setdefault(("device", window.device), []).append(sketch)
-        value = scene.groups.get(window.device)
-        if scene.level == "fleet" and value:
-            by_subject.setdefault(("group", f"{scene.label}={value}"), []).append(sketch)
-    views = [
-        _subject(subject, level, _merged(parts, baseline), baseline=baseline, scene=scene)
-        for (level, subject), parts in by_subject.items()
-    ]
+    subjects, members = _members([window.device for window, _ in sketches], scene)
+    starts, order = np.cumsum([0, *map(len, members[:-1])]), np.concatenate(members)
+    psi = np.stack(
+        [
+            distances(_sums([sketch.counts[at] for _, sketch in sketches], order, starts), column).psi
+            for at, column in enumerate(baseline.columns)
+        ]
+    )
+    rows = _sums([np.array([sketch.rows]) for _, sketch in sketches], order, starts)[:, 0]
     # Groups before devices, and what moved most before the rest.
-    views.sort(key=lambda view: (view.level == "device", -view.psi.get(view.worst, 0.0)))
-    return tuple(views[:MAX_SUBJECTS])
+    places = sorted(range(len(subjects)), key=lambda at: (subjects[at][0] == "device", -psi[:, at].max()))
+    return tuple(
+        _subject(*subjects[at], int(rows[at]), psi[:, at], baseline=baseline, scene=scene)
+        for at in places[:MAX_SUBJECTS]
+    )
 
 
-def _subject(subject: str, level: Level, sketch: Sketch, *, baseline: Baseline, scene: Scene) -> SubjectView:
-    psi = {
-        column.name: statistics.psi(counts, column)
-        for counts, column in zip(sketch.counts, baseline.columns, strict=True)
-    }
+def _members(devices: Sequence[str], scene: Scene) -> tuple[list[tuple[Level, str]], list[list[int]]]:
+    """Return every group and device of some windows, and which of the windows are theirs."""
+    found: dict[tuple[Level, str], list[int]] = {}
+    for at, device in enumerate(devices):
+        found.setdefault(("device", device), []).append(at)
+        value = scene.groups.get(device)
+        if scene.level == "fleet" and value:
+            found.setdefault(("group", f"{scene.label}={value}"), []).append(at)
+    return list(found), list(found.values())
+
+
+def _sums(
+    counts: Sequence[NDArray[np.int64]], order: NDArray[np.intp], starts: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    """Return the counts of all windows of each subject together."""
+    return np.asarray(np.add.reduceat(np.stack(counts)[order], starts, axis=0))
+
+
+def _subject(
+    level: Level,
+    subject: str,
+    rows: int,
+    values: NDArray[np.float32],
+    *,
+    baseline: Baseline,
+    scene: Scene,
+) -> SubjectView:
+    psi = {column.name: float(value) for column, value in zip(baseline.columns, values, strict=True)}
     worst = max(psi, key=lambda name: psi[name], default="")
-    return SubjectView(subject, level, sketch.rows, psi, worst, scene.is_firing(level, subject))
+    return SubjectView(subject, level, rows, psi, worst, scene.is_firing(level, subject))
 
 
 def _merged(sketches: Iterable[Sketch], baseline: Baseline) -> Sketch:

@@ -173,7 +173,7 @@ def _enrolment(context: Context, device: str, certificate: str, host: str) -> En
         ca=context.authority.pem,
         root=context.repository.root_v1.decode(),
         mqtt=Mqtt(reached, context.settings.mqtt_port),
-        repository=f"https://{_url_host(reached)}:{context.settings.device_port}/repository",
+        repository=f"{context.settings.device_url(reached)}/repository",
     )
 
 
@@ -201,10 +201,6 @@ def may_connect(context: Context, device: str, serial: str) -> bool:
 def _reached_as(context: Context, host: str) -> str:
     # The server certificate holds only these names, so any other would not verify.
     return host if host in context.settings.names else context.settings.names[0]
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _instant(now: float) -> dt.datetime:

@@ -64,7 +64,8 @@ def list_alarms(
 ) -> Page[AlarmView]:
     """Return alarms, newest first."""
     with context.reading() as session:
-        return alarms.list_alarms(session, wanted, limit=limit, cursor=cursor)
+        page = alarms.list_alarms(session, wanted, limit=limit, cursor=cursor)
+        return Page(alarms.attended(session, page.items, context.clock()), page.next)
 
 
 def show_alarm(context: Context, number: int) -> AlarmView:
@@ -75,6 +76,6 @@ def show_alarm(context: Context, number: int) -> AlarmView:
     """
     with context.reading() as session:
         found = alarms.find_alarm(session, number)
-    if found is None:
-        raise NotFoundError(f"no alarm {number}")
-    return found
+        if found is None:
+            raise NotFoundError(f"no alarm {number}")
+        return alarms.attended(session, [found], context.clock())[0]

@@ -3,19 +3,22 @@
 import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlmodel import Session
 
 from muster_controller.service.context import Context
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.views import devices, models
-from muster_controller.store.views.alarms import AlarmFilter, count_alarms, list_alarms
+from muster_controller.store.views.alarms import AlarmFilter, attended, count_alarms, list_alarms
 from muster_controller.store.views.devices import DeviceFilter
 from muster_controller.store.views.history import EventFilter, EventView, list_events, list_refusals
 from muster_controller.store.views.instants import instant
 from muster_controller.store.views.models import ModelView
+from muster_controller.store.views.paging import MAX_LIMIT
 from muster_controller.store.views.rollouts import BAD, RolloutFilter, RolloutView, list_rollouts
 from muster_models import __version__
+from muster_models.trust.roles import MODEL_PREFIX
 
 # How long something that is over still asks for a look.
 RECENT_SECONDS = 24 * 3600.0
@@ -28,7 +31,8 @@ class Attention:
     """Something a person should look at.
 
     Attributes:
-        kind: ``rollout``, ``alarm``, ``device``, ``refusal`` or ``repository``: what ``subject`` names.
+        kind: ``rollout``, ``alarm``, ``version``, ``device``, ``refusal`` or ``repository``: what ``subject``
+            names.
         subject: A number or an id.
         what: A state or a reason, in one word.
     """
@@ -117,7 +121,8 @@ def _attention(context: Context, session: Session) -> tuple[Attention, ...]:
     since = instant(milliseconds(context.clock() - RECENT_SECONDS))
     return (
         *_rollouts(session, since),
-        *_alarms(session),
+        *_alarms(context, session),
+        *_withdrawn(session),
         *_devices(context, session),
         *_refusals(session, since),
         *_expiries(context),
@@ -134,11 +139,23 @@ def _rollouts(session: Session, since: dt.datetime) -> Iterable[Attention]:
             yield Attention("rollout", str(rollout.id), what, title, detail, rollout.updated_at)
 
 
-def _alarms(session: Session) -> Iterable[Attention]:
-    for alarm in list_alarms(session, AlarmFilter(state="firing"), limit=SHOWN).items:
-        detail = f"{alarm.feature} moved by {alarm.effect:.3g} {alarm.unit}".rstrip()
-        title = f"{alarm.kind} of {alarm.model} at {alarm.subject}"
+def _alarms(context: Context, session: Session) -> Iterable[Attention]:
+    # Many may be acknowledged: those that are not must not hide behind them.
+    firing = list_alarms(session, AlarmFilter(state="firing"), limit=MAX_LIMIT).items
+    open_ones = (one for one in attended(session, firing, context.clock()) if one.needs_attention)
+    for alarm in islice(open_ones, SHOWN):
+        title, detail = alarm.headline
         yield Attention("alarm", str(alarm.id), alarm.kind, title, detail, alarm.fired_at or alarm.since)
+
+
+def _withdrawn(session: Session) -> Iterable[Attention]:
+    for version in models.list_withdrawn(session):
+        assert version.withdrawn_at is not None
+        title = (
+            f"{version.name} was withdrawn; {version.assigned} devices should run it, {version.running} do"
+        )
+        detail = "they stop at their next look at the repository: roll out another version"
+        yield Attention("version", version.digest, "withdrawn", title, detail, version.withdrawn_at)
 
 
 def _devices(context: Context, session: Session) -> Iterable[Attention]:
@@ -168,4 +185,5 @@ def _expiries(context: Context) -> Iterable[Attention]:
     for role, expires in context.repository.expiries().items():
         if role not in {"snapshot", "timestamp"} and expires - now < EXPIRES_SOON:
             title = f"the signature of {role} expires"
-            yield Attention("repository", role, "expired", title, "sign it again: muster keys renew", expires)
+            detail = f"sign it again: muster keys renew {role.removeprefix(MODEL_PREFIX)} --keys DIR"
+            yield Attention("repository", role, "expired", title, detail, expires)

@@ -13,7 +13,7 @@ from muster_controller.store.views.models import VersionDetail
 from muster_models import manifest as manifests
 from muster_models.errors import ConflictError, NotFoundError, Reason, RequestError
 from muster_models.golden import decode_golden
-from muster_models.manifest import FileEntry, Manifest
+from muster_models.manifest import Delta, FileEntry, Manifest
 from muster_models.sketch.baseline import decode_baseline
 from muster_models.trust.roles import DIRECTOR, MODEL_PREFIX, model_role
 
@@ -165,7 +165,8 @@ def release(context: Context, actor: str, submission: Submission) -> VersionDeta
     What must hold, in this order:
         1. the model's role is signed by the keys that targets name (those that came along, or the present
            ones), and lists exactly this manifest;
-        2. every file the manifest lists is here, with the length it says, and Muster's own files parse;
+        2. every file and patch that the manifest names is here, with the length it says, and Muster's own
+           files parse;
         3. neither the version's name nor its release number was used;
         4. the documents follow the present ones.
     Then the documents become current, and the version is remembered.
@@ -242,18 +243,20 @@ def _require_installed(context: Context) -> None:
 
 def _check_files(context: Context, manifest: Manifest) -> None:
     for entry in manifest.files:
-        _check_file(context, entry)
+        _check_file(context, f"file {entry.name!r}", entry)
+        for delta in entry.deltas:
+            _check_file(context, f"patch for {entry.name!r}", delta)
     decode_baseline(context.blobs.read(manifest.file("baseline").sha256))
     decode_golden(context.blobs.read(manifest.file("golden").sha256))
 
 
-def _check_file(context: Context, entry: FileEntry) -> None:
+def _check_file(context: Context, name: str, entry: FileEntry | Delta) -> None:
     if not context.blobs.has(entry.sha256):
-        raise RequestError(f"the file {entry.name!r} ({entry.sha256[:12]}) was not uploaded")
+        raise RequestError(f"the {name} ({entry.sha256[:12]}) was not uploaded")
     length = context.blobs.path(entry.sha256).stat().st_size
     if length != entry.length:
         raise RequestError(
-            f"the file {entry.name!r} has {length} bytes, the manifest says {entry.length}", Reason.TAMPERED
+            f"the {name} has {length} bytes, the manifest says {entry.length}", Reason.TAMPERED
         )
 
 

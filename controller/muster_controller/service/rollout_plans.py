@@ -13,7 +13,7 @@ from muster_controller.domain.rollouts import draw
 from muster_controller.domain.rollouts.plan import Plan, parse_plan
 from muster_controller.service.context import Context
 from muster_controller.service.versions import resolve
-from muster_controller.store import assignments
+from muster_controller.store import assignments, reporting
 from muster_controller.store import rollouts as store
 from muster_controller.store.facts import device_facts
 from muster_controller.store.views.rollouts import LIVE
@@ -48,7 +48,7 @@ def make_plan(context: Context, session: Session, request: RolloutRequest) -> Pl
     if fixed:
         raise RequestError(f"plan: {sorted(fixed)} follow from the version, they are not given apart")
     document: dict[str, Any] = {
-        "round_seconds": context.settings.reporting.window_seconds,
+        "round_seconds": reporting.current(session, context.settings.reporting).window_seconds,
         "seed": secrets.token_hex(4),
         **request.plan,
         "model": release.manifest.model,
@@ -63,12 +63,16 @@ def make_plan(context: Context, session: Session, request: RolloutRequest) -> Pl
 
 
 def _common(context: Context, session: Session, plan: Plan) -> str | None:
-    """Return the version that most devices of the cohort are assigned, other than the new one."""
+    """Return the version that most devices of the cohort are assigned, other than the new one.
+
+    One that was withdrawn is nothing to go back to.
+    """
     cohort = draw.cohort(plan, gather(context, session, plan.model).devices)
     assigned = assignments.of_model(session, plan.model)
     held = Counter(assigned[device] for device in cohort if device in assigned)
     del held[plan.digest]
-    return min(held, key=lambda digest: (-held[digest], digest), default=None)
+    listed = [digest for digest in held if resolve(session, digest).withdrawn_at is None]
+    return min(listed, key=lambda digest: (-held[digest], digest), default=None)
 
 
 def gather(context: Context, session: Session, model: str) -> Facts:
@@ -80,9 +84,10 @@ def gather(context: Context, session: Session, model: str) -> Facts:
 def find_obstacles(session: Session, plan: Plan, facts: Facts) -> tuple[str, ...]:
     """Return why a rollout cannot start now, in words."""
     found: list[str] = []
-    release = resolve(session, plan.digest)
-    if release.withdrawn_at is not None:
-        found.append(f"{release.name} was withdrawn")
+    for digest in (plan.digest, plan.previous):
+        release = None if digest is None else resolve(session, digest)
+        if release is not None and release.withdrawn_at is not None:
+            found.append(f"{release.name} was withdrawn")
     cohort = set(draw.cohort(plan, facts.devices))
     if not cohort:
         found.append(f"no device is {plan.selector!r}")

@@ -13,6 +13,7 @@ from muster_controller.store.views.devices import FAILED
 from muster_controller.store.views.history import AuditView
 from muster_controller.store.views.names import VersionRef
 from muster_controller.store.views.rollouts import EvidenceView, RolloutView
+from muster_controller.store.views.shadows import ShadowView
 
 Outcome = Literal[
     "control", "waiting", "updating", "updated", "failed", "unreachable", "returning", "returned", "moved-on"
@@ -70,6 +71,7 @@ class RolloutDetail:
         plan: Every field of ``domain.plan.Plan``.
         unreturned: Devices that have not confirmed a rollback.
         evidence: The newest; None before there is any.
+        shadow: What the version answered in shadow, beside each version that answered; empty without one.
         history: Evidence that was worth a record, newest first, at most 50.
         audit: What operators did, newest first.
     """
@@ -81,6 +83,7 @@ class RolloutDetail:
     cohort: int
     unreturned: tuple[str, ...]
     evidence: EvidenceView | None
+    shadow: tuple[ShadowView, ...]
     history: tuple[EvidenceView, ...]
     audit: tuple[AuditView, ...]
 
@@ -94,6 +97,8 @@ class RolloutDeviceView:
         wanted: What the rollout wants it to run now; None for nothing.
         outcome: Where the device is on its way; ``moved-on`` when the rollout is over and something newer
             decides for the device.
+        reason, detail: Why the version failed on it, also after the device has gone back; else why the device
+            is where it is.
     """
 
     device: str
@@ -144,6 +149,7 @@ def view_device(
     """Return one device of the cohort."""
     held = facts.devices[device]
     over = overtaken and not is_live(state)
+    failure = state.failures.get(device)
     return RolloutDeviceView(
         device=device,
         labels=dict(held.labels),
@@ -152,8 +158,8 @@ def view_device(
         wanted=names[wanted] if wanted else None,
         current=names[held.current] if held.current else None,
         phase=held.phase,
-        reason=held.reason or "",
-        detail=held.detail,
+        reason=failure.reason if failure is not None else held.reason or "",
+        detail=failure.detail if failure is not None else held.detail,
         last_seen=None if held.seen is None else dt.datetime.fromtimestamp(held.seen, dt.UTC),
     )
 

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 from sqlmodel import Session
 
+from muster_controller.delivery.post import Post
 from muster_controller.domain.facts import DeviceFacts
 from muster_controller.domain.rollouts import draw
 from muster_controller.domain.rollouts import machine as rollout
@@ -22,6 +23,7 @@ from muster_controller.service.rollout_views import (
 from muster_controller.store import assignments, devices, events
 from muster_controller.store import rollouts as store
 from muster_controller.store.views import rollouts as views
+from muster_controller.store.views import shadows
 from muster_controller.store.views.history import AuditFilter, list_audit
 from muster_controller.store.views.names import name_versions
 from muster_controller.store.views.paging import DEFAULT_LIMIT, Page
@@ -153,6 +155,7 @@ def start_rollout(context: Context, actor: str, request: RolloutRequest, reason:
             now=now,
         )
         _keep(session, number, plan, decision=decision, now=now)
+        _tell(context, session, number, plan, before=State(), after=decision.state)
         record(
             session,
             Deed(actor, "rollout.start", subject_of(number), reason, {"version": request.version}),
@@ -200,14 +203,23 @@ def _steer(context: Context, number: int, event: Event, *, deed: Deed) -> Rollou
     with context.unit() as session:
         stored = store.get(session, number)
         plan = parse_plan(stored.plan)
-        decision = rollout.decide(plan, rollout.from_json(stored.state), event)
+        before = rollout.from_json(stored.state)
+        decision = rollout.decide(plan, before, event)
         _check(decision)
         state = rollout.to_json(decision.state)
         store.save(session, number, phase=decision.state.phase, state=state, now=now)
         _keep(session, number, plan, decision=decision, now=now)
+        _tell(context, session, number, plan, before=before, after=decision.state)
         record(session, deed, now)
     context.wake()
     return show_rollout(context, number)
+
+
+def _tell(
+    context: Context, session: Session, number: int, plan: Plan, *, before: State, after: State
+) -> None:
+    post = Post(context.settings)
+    post.rollout_changed(session, number, plan, before=before, after=after, now=context.clock())
 
 
 def _check(decision: Decision) -> None:
@@ -247,6 +259,7 @@ def _detail(session: Session, number: int) -> RolloutDetail:
         cohort=len(cohort),
         unreturned=state.unreturned,
         evidence=views.newest_evidence(session, number),
+        shadow=shadows.of_candidate(session, plan.digest, cohort),
         history=views.list_evidence(session, number, limit=DETAIL_ROWS).items,
         audit=list_audit(session, AuditFilter(subject=subject_of(number)), limit=DETAIL_ROWS).items,
     )

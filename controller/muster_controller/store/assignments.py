@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
 from sqlmodel import Session, col, select
 
 from muster_controller.store.engine import upsert
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Assignment, StopOrder
 from muster_models.errors import ConflictError, NotFoundError
+from muster_models.wire import Shadow
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,21 @@ class Wanted:
 
     Attributes:
         probation_seconds: How long a new version must run without failing before it is committed.
+        shadow: What comes before its activation; None for nothing.
     """
 
     model: str
     digest: str
     probation_seconds: float
+    shadow: Shadow | None = None
 
 
 def every(session: Session) -> dict[str, list[Wanted]]:
     """Return what each device should run, models in order; devices without an assignment are left out."""
     wanted: dict[str, list[Wanted]] = {}
     for row in session.exec(select(Assignment).order_by(Assignment.device, Assignment.model)):
-        wanted.setdefault(row.device, []).append(Wanted(row.model, row.digest, row.probation_seconds))
+        shadow = None if row.shadow is None else msgspec.convert(row.shadow, Shadow)
+        wanted.setdefault(row.device, []).append(Wanted(row.model, row.digest, row.probation_seconds, shadow))
     return wanted
 
 
@@ -52,11 +57,15 @@ def assign(
     rollout: int,
     probation_seconds: float,
     now: float,
+    candidate: str | None = None,
+    shadow: Shadow | None = None,
 ) -> None:
     """Assign a version of ``model`` to devices, by device; None takes the model away from one.
 
-    What is already so stays as it is.
+    What is already so stays as it is. Only ``candidate`` is to answer in ``shadow`` first: whoever keeps a
+    version, or goes back to one, is not to wait for it.
     """
+    order = None if shadow is None else msgspec.to_builtins(shadow)
     held = of_model(session, model)
     rows = [
         {
@@ -66,6 +75,7 @@ def assign(
             "rollout": rollout,
             "since": milliseconds(now),
             "probation_seconds": probation_seconds,
+            "shadow": order if digest == candidate else None,
         }
         for device, digest in digests.items()
         if digest is not None and held.get(device) != digest

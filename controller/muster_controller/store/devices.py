@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import update
+from sqlalchemy import exists, update
 from sqlmodel import Session, col, select
 
 from muster_controller.store.instants import milliseconds, seconds
-from muster_controller.store.tables import Device
+from muster_controller.store.tables import Certificate, Device
 from muster_models.errors import NotFoundError
 from muster_models.wire import Health, Hello
+
+_AT_ONCE = 500  # SQLite takes a limited number of parameters
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,36 @@ def members(session: Session) -> list[Member]:
     ]
 
 
+def has_silent(session: Session, before: float) -> bool:
+    """Tell whether a device that was not revoked was last heard of before an instant (Unix seconds)."""
+    query = select(Device.id).where(
+        col(Device.last_seen) < milliseconds(before), col(Device.revoked_at).is_(None)
+    )
+    return session.exec(query.limit(1)).first() is not None
+
+
 def active(session: Session, devices: Iterable[str]) -> set[str]:
-    """Return which of the given devices are enrolled and not revoked."""
-    query = select(Device.id).where(col(Device.id).in_(set(devices)), col(Device.revoked_at).is_(None))
+    """Return which of the given devices are enrolled, not revoked, and hold a certificate that is not either.
+
+    A device that is about to be enrolled again holds none: until it is, only the old one speaks in its name.
+    """
+    has_good = exists().where(
+        col(Certificate.device) == col(Device.id), col(Certificate.revoked_at).is_(None)
+    )
+    query = select(Device.id).where(
+        col(Device.id).in_(set(devices)), col(Device.revoked_at).is_(None), has_good
+    )
     return set(session.exec(query))
+
+
+def known(session: Session, devices: Iterable[str]) -> set[str]:
+    """Return which of the given devices were ever enrolled, revoked ones included."""
+    wanted = sorted(set(devices))
+    found: set[str] = set()
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = wanted[start : start + _AT_ONCE]
+        found |= set(session.exec(select(Device.id).where(col(Device.id).in_(part))))
+    return found
 
 
 def set_labels(session: Session, device: str, labels: Mapping[str, str]) -> None:

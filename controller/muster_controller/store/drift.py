@@ -1,6 +1,8 @@
 """The state of the drift signals of each model on each baseline, and the alarms that came of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -8,6 +10,8 @@ from muster_controller.domain.drift.detector import Signal
 from muster_controller.store.engine import upsert
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Alarm, DriftState
+
+TRUTH = "truth"  # in the evidence of an alarm about inputs: what labels say of the same devices
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ def save(session: Session, model: str, baseline: str, *, judged: Judged, now: fl
     upsert(session, DriftState, [row])
 
 
-def save_alarm(session: Session, model: str, baseline: str, *, signal: Signal) -> str | None:
-    """Store an alarm as it stands and return the state it was in, None for a new one."""
+def save_alarm(session: Session, model: str, baseline: str, *, signal: Signal) -> tuple[int, str | None]:
+    """Store an alarm as it stands; return its number and the state it was in, None for a new one."""
     known = _alarm(session, model, baseline, signal=signal)
     before = None if known is None else known.state
     row = known or Alarm(
@@ -58,12 +62,13 @@ def save_alarm(session: Session, model: str, baseline: str, *, signal: Signal) -
         evidence={},
     )
     row.state, row.kind, row.feature = signal.state, signal.kind, signal.feature
-    row.effect, row.unit, row.evidence = signal.effect, signal.unit, dict(signal.evidence)
+    row.effect, row.unit, row.evidence = signal.effect, signal.unit, {**_noted(row), **signal.evidence}
     row.fired_at = None if signal.fired_at is None else milliseconds(signal.fired_at)
     row.resolved_at = None if signal.resolved_at is None else milliseconds(signal.resolved_at)
     session.add(row)
     session.flush()
-    return before
+    assert row.id is not None
+    return row.id, before
 
 
 def has_active_alarm(session: Session, model: str, baseline: str) -> bool:
@@ -83,3 +88,38 @@ def _alarm(session: Session, model: str, baseline: str, *, signal: Signal) -> Al
         Alarm.since == milliseconds(signal.since),
     )
     return session.exec(query).first()
+
+
+@dataclass(frozen=True)
+class Known:
+    """An alarm about inputs that stands, and whom it is about."""
+
+    number: int
+    kind: str
+    feature: str
+    devices: tuple[str, ...]
+
+
+def about_inputs(session: Session, model: str, baseline: str) -> list[Known]:
+    """Return the alarms about a model's inputs that stand, oldest first."""
+    query = (
+        select(Alarm)
+        .where(Alarm.model == model, Alarm.baseline == baseline, col(Alarm.state) != "resolved")
+        .where(col(Alarm.kind).in_(("data-drift", "data-quality")))
+        .order_by(col(Alarm.id))
+    )
+    return [
+        Known(row.id or 0, row.kind, row.feature, tuple(row.evidence.get("devices", ())))
+        for row in session.exec(query)
+    ]
+
+
+def note_truth(session: Session, number: int, truth: Mapping[str, Any]) -> None:
+    """Write beside an alarm's evidence what labels say of its devices."""
+    row = session.get_one(Alarm, number)
+    row.evidence = {**row.evidence, TRUTH: dict(truth)}
+    session.add(row)
+
+
+def _noted(row: Alarm) -> dict[str, Any]:
+    return {TRUTH: row.evidence[TRUTH]} if TRUTH in row.evidence else {}

@@ -27,12 +27,16 @@ class Refused:
 
 def count(session: Session, refused: Iterable[Refused], now: float) -> None:
     """Count refused messages."""
+    counted: dict[tuple[str, str], tuple[int, Refused]] = {}
     for one in refused:
-        row = session.get(Refusal, (one.device, one.reason.value)) or Refusal(
-            device=one.device, reason=one.reason.value, count=0, last_at=0
+        before, _ = counted.get((one.device, one.reason.value), (0, one))
+        counted[one.device, one.reason.value] = before + 1, one
+    for (device, reason), (times, last) in counted.items():
+        row = session.get(Refusal, (device, reason)) or Refusal(
+            device=device, reason=reason, count=0, last_at=0
         )
-        row.count += 1
+        row.count += times
         row.last_at = milliseconds(now)
-        row.last_detail = one.detail[:DETAIL_LENGTH]
+        row.last_detail = last.detail[:DETAIL_LENGTH]
         session.add(row)
         session.flush()

@@ -80,6 +80,12 @@ def moved_on(session: Session, model: str, baseline: str, *, before: float) -> f
     return frozenset(session.exec(query))
 
 
+def left(session: Session, model: str, digest: str) -> frozenset[str]:
+    """Return the devices that run another version of a model than the one with a digest."""
+    query = select(Run.device).where(Run.model == model, col(Run.until).is_(None), Run.digest != digest)
+    return frozenset(session.exec(query))
+
+
 def _change_run(session: Session, stamp: Stamp, *, model: str, digest: str | None) -> None:
     at = milliseconds(stamp.at)
     open_run = session.exec(

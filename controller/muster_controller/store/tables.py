@@ -119,6 +119,10 @@ class Assignment(SQLModel, table=True):
     rollout: int | None = Field(default=None, index=True)
     since: int
     probation_seconds: float = 60.0
+    # Fields of wire.Shadow: what comes before the version is activated; None for nothing.
+    shadow: dict[str, float] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
 
 
 class StopOrder(SQLModel, table=True):
@@ -226,6 +230,73 @@ class WindowRecord(SQLModel, table=True):
         # A number is never used again, even after the newest windows were removed: drift counts on it.
         {"sqlite_autoincrement": True},
     )
+
+
+class ShadowRecord(SQLModel, table=True):
+    """What a candidate answered in shadow on one device, beside one version: the sum of its windows."""
+
+    __tablename__ = "shadow"
+    device: str = Field(primary_key=True)
+    digest: str = Field(primary_key=True)  # of the version that answered
+    candidate: str = Field(primary_key=True, index=True)
+    model: str
+    calls: int
+    rows: int
+    agreed: int
+    errors: int
+    dropped: int
+    difference: float
+    latency: list[int] = Field(sa_column=Column(JSON, nullable=False))
+    # Of the version that answered, over the same windows.
+    beside_calls: int
+    beside_errors: int
+    beside_latency: list[int] = Field(sa_column=Column(JSON, nullable=False))
+    since: int
+    until: int
+
+
+class LabelRecord(SQLModel, table=True):
+    """What one push said about the predictions of one device, version and window: rows are only added."""
+
+    __tablename__ = "label"
+    id: int | None = Field(default=None, primary_key=True)  # order of arrival: what was judged up to
+    push: int  # id of the first row of the push
+    device: str
+    model: str
+    digest: str
+    start: int
+    end: int
+    correction: bool = False  # of labels that were given before: what is to be added to those counts
+    counts: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))  # of domain.labels.counts
+    # Of counts that the application made: SHA-256 of whose they are, so that a repeat changes nothing.
+    key: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True, index=True))
+    actor: str
+    received_at: int
+
+    __table_args__ = (
+        Index("label_version", "digest", "id"),
+        Index("label_model_end", "model", "end"),
+        Index("label_end", "end"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Labelled(SQLModel, table=True):
+    """A prediction whose truth is known, by half the SHA-256 of its id."""
+
+    key: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    label: str  # the class's index, or the number, as text
+    at: int = Field(index=True)  # of the prediction
+
+
+class LabelState(SQLModel, table=True):
+    """What is watched for concept drift of one version, as the domain last left it."""
+
+    digest: str = Field(primary_key=True)
+    upto: int  # id of the newest row of ``label`` that is in the state
+    active: bool  # an alarm stands
+    state: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    updated_at: int
 
 
 class Refusal(SQLModel, table=True):

@@ -83,6 +83,13 @@ def find(session: Session, model: str, version: str) -> Release:
     return _release(row)
 
 
+def find_by_start(session: Session, model: str, digits: str) -> Release | None:
+    """Return the version of a model whose digest begins so; None where there is none, or more than one."""
+    is_it = col(Version.digest).startswith(digits, autoescape=True)
+    found = session.exec(select(Version).where(Version.model == model, is_it).limit(2)).all()
+    return _release(found[0]) if len(found) == 1 else None
+
+
 def of_model(session: Session, model: str) -> list[Release]:
     """Return the versions of a model, newest release first, withdrawn ones included."""
     query = select(Version).where(Version.model == model).order_by(col(Version.release).desc())

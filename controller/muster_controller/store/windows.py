@@ -1,5 +1,6 @@
 """Windows: the sketches that devices sent, still encoded, in the order in which they came."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from muster_controller.store.engine import table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import WindowRecord
 from muster_models.wire import Window
+
+AT_ONCE = 500  # rows of a long answer that are in memory together
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,56 @@ def after(session: Session, model: str, baseline: str, *, upto: int, limit: int)
     return _next(session, of_it, upto=upto, limit=limit)
 
 
+def history(
+    session: Session, model: str, baseline: str, *, until: float, limit: int
+) -> list[tuple[float, StoredWindow]]:
+    """Return the newest ``limit`` windows of a model on a baseline that came up to an instant, oldest first.
+
+    Each with the time when it came, Unix seconds by the controller's clock.
+    """
+    query = (
+        select(WindowRecord)
+        .where(WindowRecord.model == model, WindowRecord.baseline == baseline)
+        .where(col(WindowRecord.received_at) <= milliseconds(until))
+        .order_by(col(WindowRecord.id).desc())
+        .limit(limit)
+    )
+    return [(seconds(row.received_at), _window(row)) for row in reversed(session.exec(query).all())]
+
+
 def newer(session: Session, model: str, *, upto: int, limit: int) -> list[StoredWindow]:
     """Return the windows of a model, on any baseline, that came after ``upto``, oldest first."""
     return _next(session, select(WindowRecord).where(WindowRecord.model == model), upto=upto, limit=limit)
+
+
+def first(
+    session: Session, digest: str, model: str, baseline: str, *, each: int, limit: int
+) -> list[StoredWindow]:
+    """Return the windows of one version that came first and hold rows, up to ``each`` of every device.
+
+    Args:
+        digest: Of the version; ``model`` and ``baseline`` are its own.
+        limit: Of all devices together.
+    """
+    query = (
+        select(WindowRecord)
+        .where(
+            WindowRecord.model == model,
+            WindowRecord.baseline == baseline,
+            WindowRecord.digest == digest,
+            WindowRecord.rows > 0,
+        )
+        .order_by(col(WindowRecord.id))
+    )
+    taken: Counter[str] = Counter()
+    found: list[StoredWindow] = []
+    for row in session.exec(query.execution_options(yield_per=AT_ONCE)):
+        if taken[row.device] < each and len(found) < limit:
+            taken[row.device] += 1
+            found.append(_window(row))
+        if len(found) == limit:
+            break
+    return found
 
 
 def has_older(session: Session, before: float) -> bool:

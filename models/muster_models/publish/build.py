@@ -3,7 +3,8 @@
 1. The gate inspects the model file.
 2. The runtime that devices use answers every evaluation row.
 3. Metrics are held against the thresholds; a missed one needs a waiver.
-4. The baseline and the golden vectors are made of the same answers.
+4. The baseline and the golden vectors are made of the same answers. A baseline that is given instead is held
+   against them.
 5. Every file is written under its SHA-256, and the manifest lists them.
 
 The same source and the same engine give the same bytes, so a version can be built again and compared.
@@ -23,12 +24,21 @@ from muster_models import manifest as manifests
 from muster_models.errors import ManifestError, PredictionError
 from muster_models.golden import decode_golden, encode_golden
 from muster_models.manifest import Dataset, FileEntry, FileRole, Manifest, TensorSpec, Threshold, Waiver
+from muster_models.publish.baselines import (
+    Declared,
+    Distance,
+    check_declared,
+    distances,
+    measure_baseline,
+    read_baseline,
+)
 from muster_models.publish.evaluate import Evaluation, evaluate, make_golden, measure
 from muster_models.publish.gate import inspect
 from muster_models.publish.source import CARD, DatasetDeclaration, Source, digest_arrays
+from muster_models.quantised import reach
+from muster_models.reliability import measure_reliability
 from muster_models.runtime import Runtime, fits, load
-from muster_models.sketch.baseline import Baseline, make_baseline
-from muster_models.sketch.features import column_kinds, extract
+from muster_models.sketch.baseline import Baseline
 from muster_models.tensors import unpack
 
 BASELINE = "baseline.bin"
@@ -43,12 +53,14 @@ class Built:
         document: The canonical bytes of the manifest, which is what is signed.
         files: Where each file of the version lies, by SHA-256.
         latency_ms: Median time of one call with one row on this machine; not part of the version.
+        distances: Of the evaluation set from a baseline that was not made of it; not part of the version.
     """
 
     manifest: Manifest
     document: bytes
     files: Mapping[str, Path]
     latency_ms: float
+    distances: tuple[Distance, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -63,6 +75,7 @@ def build(
     created: str,
     parent: str | None = None,
     waivers: Sequence[Waiver] = (),
+    baseline: Baseline | None = None,
     output: Path,
 ) -> Built:
     """Build the version of a source folder into ``output/blobs``.
@@ -73,6 +86,7 @@ def build(
         created: RFC 3339, UTC.
         parent: SHA-256 of the manifest that this version follows.
         waivers: Admissions of missed thresholds; one for a threshold that is not missed is refused.
+        baseline: Taken instead of one that is made of the evaluation set, or that the source folder names.
         output: Made where it does not exist.
 
     Raises:
@@ -87,17 +101,25 @@ def build(
         metrics = measure(source.declared.prediction, evaluation.outputs, source.answers)
         check_thresholds(source.declared.thresholds, metrics, waivers)
         _check_latency(source, evaluation)
-        contents = _contents(source, runtime, evaluation)
+        chosen = _baseline(source, runtime, evaluation, given=baseline)
+        contents = _contents(source, runtime, chosen.baseline)
         described = _describe(source, runtime, contents=contents, metrics=metrics)
     finally:
         runtime.close()
     manifest = msgspec.structs.replace(
-        described, release=release, created=created, parent=parent, waivers=tuple(waivers)
+        described,
+        release=release,
+        created=created,
+        parent=parent,
+        waivers=tuple(waivers),
+        reliability=measure_reliability(
+            chosen.baseline, evaluation.outputs[source.declared.prediction.output], source.answers
+        ),
     )
     document = manifests.encode(manifest)
     manifests.parse(document)  # what a device will do: nothing is signed that it would refuse
     files = {entry.sha256: _write(output / "blobs", entry, contents) for entry in manifest.files}
-    return Built(manifest, document, MappingProxyType(files), evaluation.latency_ms)
+    return Built(manifest, document, MappingProxyType(files), evaluation.latency_ms, chosen.distances)
 
 
 def check_thresholds(
@@ -132,7 +154,8 @@ def _bounds(threshold: Threshold) -> str:
 
 def _load(source: Source) -> Runtime:
     try:
-        return load(source.declared.runtime, source.model_path)
+        labels = manifests.labels_of(source.declared.prediction)
+        return load(source.declared.runtime, source.model_path, labels=labels)
     except PredictionError as error:
         raise ManifestError(f"{source.declared.file}: {error}") from error
 
@@ -143,29 +166,33 @@ def _check_latency(source: Source, evaluation: Evaluation) -> None:
         raise ManifestError(f"budget latency_ms: wanted at most {allowed:g}, got {evaluation.latency_ms:.3g}")
 
 
-def _contents(source: Source, runtime: Runtime, evaluation: Evaluation) -> dict[str, tuple[FileRole, bytes]]:
+def _contents(source: Source, runtime: Runtime, baseline: Baseline) -> dict[str, tuple[FileRole, bytes]]:
     declared = source.declared
     contents: dict[str, tuple[FileRole, bytes]] = {declared.file: ("model", source.model_path.read_bytes())}
     contents |= {name: ("weights", (source.folder / name).read_bytes()) for name in declared.weights}
-    contents[BASELINE] = ("baseline", _baseline(source, evaluation).encode())
+    contents[BASELINE] = ("baseline", baseline.encode())
     contents[GOLDEN] = ("golden", encode_golden(make_golden(runtime, source)))
     if (source.folder / CARD).is_file():
         contents[CARD] = ("card", (source.folder / CARD).read_bytes())
     return contents
 
 
-def _baseline(source: Source, evaluation: Evaluation) -> Baseline:
-    features, prediction = source.declared.features, source.declared.prediction
-    kinds = column_kinds(features, prediction)
-    matrix = extract(features, prediction, inputs=source.inputs, outputs=evaluation.outputs)
-    units = {feature.name: feature.unit for feature in features}
-    match prediction:
-        case manifests.ClassOutput(labels=labels):
-            return make_baseline(matrix, kinds, classes=len(labels), units=units)
-        case manifests.ValueOutput(unit=unit):
-            return make_baseline(
-                matrix, kinds, units=units | dict.fromkeys(kinds.keys() - units.keys(), unit)
-            )
+@dataclass(frozen=True)
+class _Chosen:
+    baseline: Baseline
+    distances: tuple[Distance, ...] = ()
+
+
+def _baseline(source: Source, runtime: Runtime, evaluation: Evaluation, *, given: Baseline | None) -> _Chosen:
+    named = source.declared.baseline
+    if given is None and named is not None:
+        given = read_baseline(source.folder / named)
+    declared = Declared(source.declared.features, source.declared.prediction, source.declared.pairs)
+    rows = {"inputs": source.inputs, "outputs": evaluation.outputs}
+    if given is None:
+        return _Chosen(measure_baseline(declared, runtime.inputs, **rows))
+    check_declared(given, declared)
+    return _Chosen(given, distances(given, declared, runtime.inputs, **rows))
 
 
 def _outputs(runtime: Runtime, golden: bytes) -> tuple[TensorSpec, ...]:
@@ -183,7 +210,20 @@ def _answered(spec: TensorSpec, shapes: Sequence[tuple[int, ...]]) -> TensorSpec
     if len({len(shape) for shape in shapes}) != 1:
         raise ManifestError(f"output {spec.name!r}: expected one number of axes, got {sorted(set(shapes))}")
     axes = (set(axis) for axis in zip(*shapes, strict=True))
-    return TensorSpec(spec.name, spec.dtype, tuple(axis.pop() if len(axis) == 1 else None for axis in axes))
+    shape = tuple(axis.pop() if len(axis) == 1 else None for axis in axes)
+    return msgspec.structs.replace(spec, shape=shape)
+
+
+def _check_fallback(fallback: float | None, outputs: Sequence[TensorSpec]) -> None:
+    """Refuse what an output of integers cannot say: cut to its range it would be another answer."""
+    for spec in outputs if fallback is not None else ():
+        assert fallback is not None
+        held = reach(spec)
+        step = max(spec.quantisation.scale) if spec.quantisation is not None else 0.0
+        if held is not None and not held[0] - step <= fallback <= held[1] + step:
+            raise ManifestError(
+                f"fallback {fallback:g}: output {spec.name!r} ({spec.dtype}) holds {held[0]:g} to {held[1]:g}"
+            )
 
 
 def _describe(
@@ -194,6 +234,8 @@ def _describe(
     metrics: Mapping[str, float],
 ) -> Manifest:
     declared = source.declared
+    outputs = _outputs(runtime, contents[GOLDEN][1])
+    _check_fallback(declared.fallback, outputs)
     return Manifest(
         format=1,
         model=declared.model,
@@ -202,7 +244,7 @@ def _describe(
         created="",
         runtime=declared.runtime,
         inputs=runtime.inputs,
-        outputs=_outputs(runtime, contents[GOLDEN][1]),
+        outputs=outputs,
         features=declared.features,
         prediction=declared.prediction,
         files=tuple(

@@ -12,6 +12,7 @@ from muster_models.errors import ManifestError, PredictionError, Reason
 from muster_models.golden import Golden, Vector
 from muster_models.manifest import ClassOutput, ValueOutput
 from muster_models.publish.source import Source
+from muster_models.quantised import real
 from muster_models.runtime.protocol import Runtime
 from muster_models.tensors import pack
 
@@ -31,7 +32,7 @@ class Evaluation:
     """What a model answered.
 
     Attributes:
-        outputs: The predicted output over all rows, by name.
+        outputs: The predicted output over all rows, by name, as real numbers.
         latency_ms: Median time of one call with as few rows as the model takes.
     """
 
@@ -46,16 +47,29 @@ def evaluate(runtime: Runtime, source: Source) -> Evaluation:
         ManifestError: The inputs do not fit, the model fails, or the answer is not what is declared.
     """
     name = source.declared.prediction.output
-    size = _batch_size(runtime, source)
-    answers = [_answer(runtime, batch, name) for batch in _batches(source.inputs, size)]
-    output = np.concatenate(answers)
+    output = answer(runtime, source.inputs, source.declared.prediction)[name]
     if not np.isfinite(output.astype(np.float64)).all():
         raise ManifestError(
             f"output {name!r}: expected finite values on the evaluation set", Reason.NOT_FINITE
         )
-    if isinstance(source.declared.prediction, ClassOutput):
-        _check_classes(output, source.declared.prediction)
     return Evaluation({name: output}, _latency(runtime, source, _fewest(runtime)))
+
+
+def answer(
+    runtime: Runtime, inputs: Mapping[str, Array], prediction: ClassOutput | ValueOutput
+) -> dict[str, Array]:
+    """Return the predicted output over all rows, by name, as real numbers.
+
+    Raises:
+        ManifestError: The inputs do not fit, the model fails, or the answer is not what is declared.
+    """
+    name = prediction.output
+    size = _batch_size(runtime, len(next(iter(inputs.values()))))
+    answers = [_answer(runtime, batch, name) for batch in _batches(inputs, size)]
+    output = real(runtime.outputs, {name: np.concatenate(answers)})[name]
+    if isinstance(prediction, ClassOutput):
+        _check_classes(output, prediction)
+    return {name: output}
 
 
 def measure(
@@ -119,12 +133,10 @@ def _fewest(runtime: Runtime) -> int:
     return next((size for size in fixed if size is not None), 1)
 
 
-def _batch_size(runtime: Runtime, source: Source) -> int:
+def _batch_size(runtime: Runtime, rows: int) -> int:
     size = BATCH if _takes_any(runtime) else _fewest(runtime)
-    if size < 1 or (not _takes_any(runtime) and len(source.answers) % size):
-        raise ManifestError(
-            f"the model takes {size} rows a call, expected a multiple of it, got {len(source.answers)} rows"
-        )
+    if size < 1 or (not _takes_any(runtime) and rows % size):
+        raise ManifestError(f"the model takes {size} rows a call, expected a multiple of it, got {rows} rows")
     return size
 
 
@@ -142,7 +154,7 @@ def _run(runtime: Runtime, inputs: Mapping[str, Array]) -> dict[str, Array]:
     try:
         return runtime.run(inputs)
     except PredictionError as error:
-        raise ManifestError(f"the model does not answer its evaluation set: {error}", error.reason) from error
+        raise ManifestError(f"the model does not answer: {error}", error.reason) from error
 
 
 def _answer(runtime: Runtime, batch: Mapping[str, Array], name: str) -> Array:

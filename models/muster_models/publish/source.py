@@ -33,6 +33,7 @@ from muster_models.manifest import (
     Threshold,
     ValueOutput,
     VersionName,
+    check_feature,
 )
 
 Array = NDArray[np.generic]
@@ -75,6 +76,20 @@ class DatasetDeclaration(Struct, frozen=True, forbid_unknown_fields=True):
     rows: int | None = None
 
 
+class Range(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the values of a column may lie, for a provisional baseline where there are no reference rows.
+
+    Attributes:
+        feature: Name of a feature, or ``prediction:value``.
+        values: Of a category, instead of a minimum and a maximum.
+    """
+
+    feature: Name
+    minimum: float | None = None
+    maximum: float | None = None
+    values: Annotated[tuple[Name, ...], Meta(max_length=256)] = ()
+
+
 class Tolerances(Struct, frozen=True, forbid_unknown_fields=True):
     """How far a device's answers may lie from the golden vectors; None takes what suits the output's type.
 
@@ -93,6 +108,9 @@ class Declaration(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         file: Plain name of the model file in the folder.
         weights: Plain names of files with external data that the model file refers to.
+        pairs: Two features each whose correlation is sketched; ``true`` for every two that are numbers.
+        baseline: Plain name of a file of ``muster baseline make``; None makes it of the evaluation set.
+        ranges: For ``muster publish --bootstrap``: where values may lie.
     """
 
     model: ModelName
@@ -101,6 +119,9 @@ class Declaration(Struct, frozen=True, forbid_unknown_fields=True):
     file: FileName
     prediction: ClassOutput | ValueOutput
     features: tuple[FeatureSpec, ...] = ()
+    pairs: bool | tuple[tuple[Name, Name], ...] = False
+    baseline: FileName | None = None
+    ranges: tuple[Range, ...] = ()
     weights: tuple[FileName, ...] = ()
     description: Annotated[str, Meta(max_length=2000)] = ""
     hardware: tuple[Name, ...] = ()
@@ -145,13 +166,13 @@ def read_source(folder: Path) -> Source:
         RequestError: A file is missing or unreadable; says which.
         ManifestError: A file does not have the expected form; names file, key, expected and got.
     """
-    declared = _read_declaration(folder / DECLARATION)
+    declared = read_declaration(folder)
     for name in (declared.file, *declared.weights):
         if not (folder / name).is_file():
             raise RequestError(
                 f"{folder / DECLARATION} names {name!r}: expected that file beside it, got none"
             )
-    arrays = _read_arrays(folder / EVALUATION)
+    arrays = read_arrays(folder / EVALUATION)
     answers = _pop_answers(arrays, declared)
     _check_lengths(arrays, answers)
     return Source(folder, declared, arrays, answers)
@@ -167,7 +188,36 @@ def digest_arrays(arrays: Mapping[str, Array]) -> str:
     return total.hexdigest()
 
 
-def _read_declaration(path: Path) -> Declaration:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Return the arrays of an .npz.
+
+    Raises:
+        RequestError: It cannot be read.
+        ManifestError: It is damaged, too large, or holds pickled objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_EVALUATION:
+            raise ManifestError(
+                f"{path}: expected at most {MAX_EVALUATION} bytes of arrays, got {unpacked}", Reason.TOO_LARGE
+            )
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except _DAMAGED as error:
+        raise ManifestError(f"{path}: expected arrays by name without pickle: {error}") from error
+
+
+def read_declaration(folder: Path) -> Declaration:
+    """Return what the ``model.toml`` of a source folder declares.
+
+    Raises:
+        RequestError: It cannot be read.
+        ManifestError: It does not have the expected form; names file, key, expected and got.
+    """
+    path = folder / DECLARATION
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -188,6 +238,8 @@ def _check_declaration(path: Path, declared: Declaration) -> None:
     names = (declared.file, *declared.weights)
     if len(set(names)) != len(names):
         raise ManifestError(f"{path}: file and weights must differ, got {sorted(names)}")
+    for feature in declared.features:
+        check_feature(feature)
     for threshold in declared.thresholds:
         if threshold.minimum is None and threshold.maximum is None:
             raise ManifestError(
@@ -198,22 +250,6 @@ def _check_declaration(path: Path, declared: Declaration) -> None:
             raise ManifestError(
                 f"{path}: dataset {dataset.name!r}: expected digest and rows for training data"
             )
-
-
-def _read_arrays(path: Path) -> dict[str, Array]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MAX_EVALUATION:
-            raise ManifestError(
-                f"{path}: expected at most {MAX_EVALUATION} bytes of arrays, got {unpacked}", Reason.TOO_LARGE
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _DAMAGED as error:
-        raise ManifestError(f"{path}: expected arrays by name without pickle: {error}") from error
 
 
 def _pop_answers(arrays: dict[str, Array], declared: Declaration) -> Array:

@@ -1,7 +1,8 @@
 """The gates of a rollout: absolute limits, and comparisons with the control."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def absolute(plan: Plan, ledger: Ledger, seen: Trialled) -> Iterator[Gate]:
     """Yield the gates that hold whatever the control does."""
     limits, totals = plan.limits, ledger.totals
     faults, base = len(seen.of(Outcome.FAULT)), len(seen.executed | seen.reachable)
-    yield _limit("failures", faults, base, limit=limits.failures, minimum=1)
+    yield _limit("failures", faults, base, limit=limits.failures, minimum=1, why=seen.why(Outcome.FAULT))
     yield _limit(
         "failed calls", totals.errors, totals.calls, limit=limits.errors, minimum=limits.minimum_calls
     )
@@ -33,11 +34,21 @@ def absolute(plan: Plan, ledger: Ledger, seen: Trialled) -> Iterator[Gate]:
     )
 
 
-def _limit(name: str, hits: int, total: int, *, limit: float, minimum: int) -> Gate:
+def _limit(
+    name: str,
+    hits: int,
+    total: int,
+    *,
+    limit: float,
+    minimum: int,
+    why: Mapping[str, int] = MappingProxyType({}),
+) -> Gate:
     if total < minimum:
         return Gate(name, Verdict.INCONCLUSIVE, None, limit, "share", detail=f"{total} of {minimum} seen")
     verdict = Verdict.UNHEALTHY if hits > limit * total else Verdict.HEALTHY
-    return Gate(name, verdict, hits / total, limit, "share", detail=f"{hits} of {total}")
+    told = ", ".join(f"{reason} {count}" for reason, count in why.items()) if len(why) > 1 else "".join(why)
+    detail = f"{hits} of {total}: {told}" if told else f"{hits} of {total}"
+    return Gate(name, verdict, hits / total, limit, "share", detail=detail)
 
 
 def comparing(plan: Plan, ledger: Ledger) -> Iterator[Gate]:

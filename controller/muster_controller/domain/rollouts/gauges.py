@@ -92,7 +92,7 @@ def read(window: WindowFacts, scale: Scale | None) -> dict[str, Reading]:
         named = zip(window.baseline.columns, window.sketch.counts, strict=True)
         columns = {column.name: (column, counts.astype(np.float64)) for column, counts in named}
         cells = sum(float(counts.sum()) for _, counts in columns.values())
-        absent = sum(float(counts[-1]) for _, counts in columns.values())
+        absent = sum(float(counts[column.ordinary :].sum()) for column, counts in columns.values())
         readings[MISSING] = _share(absent, cells)
         for column, counts in columns.values():
             readings |= _read_prediction(column, counts, scale)
@@ -105,7 +105,7 @@ def missing_predictions(window: WindowFacts) -> tuple[int, int]:
         return 0, 0
     for column, counts in zip(window.baseline.columns, window.sketch.counts, strict=True):
         if column.name in {CONFIDENCE, VALUE}:
-            return int(counts[-1]), int(counts.sum())
+            return int(counts[column.ordinary :].sum()), int(counts.sum())
     return 0, 0
 
 
@@ -142,12 +142,16 @@ def gate_of(gauge: str) -> str:
 
 
 def _read_prediction(column: ColumnBaseline, counts: Array, scale: Scale | None) -> dict[str, Reading]:
-    held = counts[:-1]
+    held = counts[: column.ordinary]
     total = float(held.sum())
     if total == 0:
         return {}
     if column.name == CONFIDENCE:
         return {CONFIDENCE_MEAN: _mean(held, _middles(column))}
+    if column.name == CLASS and column.kind == "category":
+        # Too many classes to count each apart. What the others are depends on the baseline: no gauge of them.
+        named = zip(column.values, held[:-1].tolist(), strict=True)
+        return {f"{CLASS_PREFIX}{name}": _share(hits, total) for name, hits in named}
     if column.name == CLASS:
         # Class i is bin i + 1; the first bin is always empty.
         return {f"{CLASS_PREFIX}{i}": _share(float(held[i + 1]), total) for i in range(len(held) - 2)}

@@ -43,7 +43,7 @@ def judge(plan: Plan, ledger: Ledger, seen: Trialled, *, stage: int, step: str, 
         ),
         gates=gates,
         missing=missing,
-        failures=dict(seen.reasons),
+        failures=seen.why(Outcome.FAULT, Outcome.HINDERED),
         failed=tuple(sorted(seen.of(Outcome.FAULT, Outcome.HINDERED))),
     )
 

@@ -29,10 +29,11 @@ from muster_controller.domain.rollouts.moves import (
     advance,
     analyse,
     go_back,
+    hold,
     promote,
     soak,
 )
-from muster_controller.domain.rollouts.outcome import has_returned, look
+from muster_controller.domain.rollouts.outcome import has_returned, look, remember
 from muster_controller.domain.rollouts.plan import Plan
 from muster_controller.domain.rollouts.rounds import take_in
 from muster_controller.domain.rollouts.states import (
@@ -167,7 +168,13 @@ def _observe(plan: Plan, state: State, facts: Facts) -> Decision:
     ledger = take_in(plan, state.ledger, facts.windows, arms=chosen, started=state.started_at, now=facts.now)
     seen = look(plan, facts, arms=drawn, admitted=state.admitted, acknowledged=frozenset(state.acknowledged))
     evidence = judge(plan, ledger, seen, stage=state.stage, step=str(state.step), now=facts.now)
-    observed = replace(state, ledger=ledger, upto=max(state.upto, facts.upto), evidence=evidence)
+    observed = replace(
+        state,
+        ledger=ledger,
+        upto=max(state.upto, facts.upto),
+        evidence=evidence,
+        failures=remember(plan, facts, state.failures, arms=drawn, admitted=state.admitted),
+    )
     if evidence.verdict is Verdict.UNHEALTHY:
         against = "; ".join(f"{g.name}: {g.detail}" for g in evidence.gates if g.verdict is Verdict.UNHEALTHY)
         back = go_back(plan, observed, facts.now, reason=f"unhealthy: {against}")
@@ -177,6 +184,9 @@ def _observe(plan: Plan, state: State, facts: Facts) -> Decision:
         heard = frozenset(d for d in chosen if facts.is_reachable(facts.devices[d]))
         prepared = is_prepared(plan, ledger, arms=chosen, reachable=heard)
         following = advance(plan, observed, seen, prepared=prepared, now=facts.now)
+        if not any(0 <= arm <= state.stage for arm in drawn.values()):
+            # Every one was revoked. Time alone will change nothing: a person has to know.
+            following = hold(observed, f"a device that {plan.selector!r} chooses for this stage", facts.now)
     return Decision(following, evidence if _is_news(state, following) else None, _tell(state, following))
 
 
@@ -221,7 +231,7 @@ def _resume(plan: Plan, state: State, event: Resume) -> Decision:
         phase=RolloutPhase.RUNNING,
         since=now,
         entered=now,
-        deadline=now + plan.stage_deadline_seconds,
+        deadline=now + plan.stage_seconds,
         reason=order,
         acknowledged=tuple(sorted({*state.acknowledged, *_failed(state.evidence)})),
     )

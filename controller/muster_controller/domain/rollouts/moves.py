@@ -43,9 +43,7 @@ def _step(plan: Plan, state: State, seen: Trialled, *, prepared: bool, now: floa
 
 def _wait(state: State, missing: str, now: float) -> State:
     """Go on waiting until the deadline, and after that for an operator as well."""
-    if state.step is Step.HOLD:
-        return replace(state, waiting=f"an operator, or: {missing}")
-    if _is_late(state, now):
+    if state.step is Step.HOLD or _is_late(state, now):
         return hold(state, missing, now)
     return replace(state, waiting=missing)
 
@@ -68,7 +66,7 @@ def admit(plan: Plan, state: State, now: float) -> State:
         admitted=state.stage + 1,
         since=now,
         entered=now,
-        deadline=now + plan.stage_deadline_seconds,
+        deadline=now + plan.stage_seconds,
         waiting=f"devices of stage {state.stage + 1} to install",
         ledger=freeze(begin_stage(state.ledger)),
         soaked=False,
@@ -83,13 +81,14 @@ def soak(plan: Plan, state: State, now: float) -> State:
 
 def analyse(plan: Plan, state: State, missing: str, now: float) -> State:
     """Judge the stage until its deadline."""
-    deadline = max(now, state.entered + plan.stage_deadline_seconds)
+    deadline = max(now, state.entered + plan.stage_seconds)
     return replace(state, step=Step.ANALYSE, since=now, deadline=deadline, waiting=missing)
 
 
 def hold(state: State, missing: str, now: float) -> State:
     """Wait for an operator, or for the evidence to become sufficient."""
-    return replace(state, step=Step.HOLD, since=now, deadline=None, waiting=f"an operator, or: {missing}")
+    since = state.since if state.step is Step.HOLD else now
+    return replace(state, step=Step.HOLD, since=since, deadline=None, waiting=f"an operator, or: {missing}")
 
 
 def promote(plan: Plan, state: State, now: float, *, reason: str) -> State:

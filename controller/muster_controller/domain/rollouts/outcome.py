@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
+
 from muster_controller.domain.facts import DeviceFacts, Facts
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.plan import Plan
@@ -53,12 +55,13 @@ class Trialled:
         outcomes: By device; those that an operator has acknowledged are left out.
         reachable: Devices heard of lately.
         control: How many keep the previous version.
+        reasons: By device, of those that failed or were hindered.
     """
 
     outcomes: Mapping[str, Outcome]
     reachable: frozenset[str]
     control: int
-    reasons: Mapping[str, int]
+    reasons: Mapping[str, str]
 
     def of(self, *wanted: Outcome) -> set[str]:
         """Return the devices with one of these outcomes."""
@@ -68,6 +71,11 @@ class Trialled:
     def executed(self) -> set[str]:
         """Devices with an outcome."""
         return self.of(Outcome.RUNNING, Outcome.FAULT, Outcome.HINDERED)
+
+    def why(self, *wanted: Outcome) -> dict[str, int]:
+        """Return the devices with one of these outcomes counted by reason, the most frequent first."""
+        counted = Counter(self.reasons[device] for device in self.of(*wanted))
+        return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
 
     @property
     def unsettled(self) -> set[str]:
@@ -91,8 +99,39 @@ def look(
         outcomes=outcomes,
         reachable=frozenset(device.device for device in counted if facts.is_reachable(device)),
         control=sum(arm == CONTROL for arm in arms.values()),
-        reasons=Counter(str(device.reason or "unknown") for device in bad),
+        reasons={device.device: str(device.reason or "unknown") for device in bad},
     )
+
+
+class Failure(Struct, frozen=True):
+    """Why a version does not run on a device, as the device told it.
+
+    Attributes:
+        reason: A ``Reason``, or ``unknown``.
+    """
+
+    reason: str
+    detail: str = ""
+
+
+def remember(
+    plan: Plan, facts: Facts, failures: Mapping[str, Failure], *, arms: Mapping[str, int], admitted: int
+) -> dict[str, Failure]:
+    """Return why the version failed on each device of the first ``admitted`` stages.
+
+    A device forgets its failure by reporting another version: so it is kept here, until the version runs on
+    the device after all.
+    """
+    kept = dict(failures)
+    for device in (facts.devices[name] for name, arm in arms.items() if 0 <= arm < admitted):
+        match outcome_of(plan.digest, device):
+            case Outcome.FAULT | Outcome.HINDERED:
+                kept[device.device] = Failure(str(device.reason or "unknown"), device.detail)
+            case Outcome.RUNNING:
+                kept.pop(device.device, None)
+            case Outcome.WAITING | Outcome.TRIAL:
+                pass
+    return kept
 
 
 def has_returned(digest: str, device: DeviceFacts, *, since: float) -> bool:

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from muster_controller.domain.selector import parse
 from muster_models.errors import RequestError
 from muster_models.manifest import ModelName, Sha256
+from muster_models.wire import Shadow
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e8)]
@@ -82,7 +83,9 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
         before_seconds: How far back windows count as "before".
         round_seconds: Length of a round, in which stage and control are compared; that of a window.
         minimum_rows: Rows of a device in a round below which it is left out of the comparison.
-        stage_deadline_seconds: After that an undecided stage holds and waits for an operator.
+        shadow: What every device asks of the version before it lets it answer; None for nothing.
+        stage_deadline_seconds: After that an undecided stage holds and waits for an operator. The time in
+            shadow comes on top.
         rollback_deadline_seconds: After that devices that have not gone back are named.
         seed: Of the draw; the same seed and devices give the same arms.
     """
@@ -106,9 +109,15 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     round_seconds: Positive = 300.0
     minimum_rows: Annotated[int, Meta(ge=1)] = 20
     probation_seconds: Seconds = 60.0
+    shadow: Shadow | None = None
     stage_deadline_seconds: Positive = 86_400.0
     rollback_deadline_seconds: Positive = 3600.0
     seed: Annotated[str, Meta(min_length=1, max_length=64)] = "1"
+
+    @property
+    def stage_seconds(self) -> float:
+        """How long a stage may take from its admission to its verdict."""
+        return self.stage_deadline_seconds + (self.shadow.seconds if self.shadow is not None else 0.0)
 
 
 def parse_plan(document: dict[str, Any]) -> Plan:

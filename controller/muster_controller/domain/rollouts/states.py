@@ -10,6 +10,7 @@ from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts.draw import Cuts
 from muster_controller.domain.rollouts.evidence import Evidence
 from muster_controller.domain.rollouts.ledger import Ledger
+from muster_controller.domain.rollouts.outcome import Failure
 
 
 class RolloutPhase(StrEnum):
@@ -54,6 +55,7 @@ class State(Struct, frozen=True):
         cuts: Where the draw divided the cohort.
         ledger: What was learned from windows.
         acknowledged: Devices whose failure an operator has accepted.
+        failures: Why the version failed, by device; also after the device has gone back.
     """
 
     phase: RolloutPhase = RolloutPhase.DRAFT
@@ -74,6 +76,7 @@ class State(Struct, frozen=True):
     cuts: Cuts = Cuts("", ())
     ledger: Ledger = Ledger()
     acknowledged: tuple[str, ...] = ()
+    failures: dict[str, Failure] = {}
 
 
 @dataclass(frozen=True)

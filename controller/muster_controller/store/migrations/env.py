@@ -1,8 +1,11 @@
 """What alembic runs for each migration, on the connection and in the transaction that it was given."""
 
 from alembic import context
+from sqlmodel import SQLModel
 
-from muster_controller.store import tables
+from muster_controller.store import alarm_tables, order_tables, tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=tables.Device.metadata)
+TABLES = (tables, alarm_tables, order_tables)  # each module's tables are known once it was imported
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata)
 context.run_migrations()

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 from muster_controller.domain.selector import known_by
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Assignment, DesiredState, Device, Refusal, Running, StopOrder
+from muster_controller.store.views import shadows
 from muster_controller.store.views.alarms import AlarmFilter, AlarmView, count_firing, list_alarms
 from muster_controller.store.views.history import (
     EventFilter,
@@ -25,6 +26,7 @@ from muster_controller.store.views.history import (
 from muster_controller.store.views.instants import instant
 from muster_controller.store.views.names import VersionRef, name_versions
 from muster_controller.store.views.paging import Page, encode_cursor, text_cursor
+from muster_controller.store.views.shadows import ShadowView
 from muster_models.wire import Health, Phase
 
 # In this order: the first that holds is the state of the device.
@@ -36,6 +38,7 @@ MOVING: Final = (
     Phase.DOWNLOADING,
     Phase.VERIFYING,
     Phase.STAGED,
+    Phase.SHADOW,
     Phase.ACTIVATING,
     Phase.PROBATION,
 )
@@ -157,6 +160,7 @@ class DeviceDetail:
     events: tuple[EventView, ...]
     refusals: tuple[RefusalView, ...]
     alarms: tuple[AlarmView, ...]
+    shadows: tuple[ShadowView, ...]
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,11 @@ def list_devices(
     after = text_cursor(cursor) or ""
     while len(found) <= limit:
         batch = _read(session, wanted, silent_before=silent_before, after=after, count=max(_BATCH, limit + 1))
-        found += [row for row in batch if wanted.matches is None or wanted.matches(known_by(row[0].id, row[0].labels))]
+        found += [
+            row
+            for row in batch
+            if wanted.matches is None or wanted.matches(known_by(row[0].id, row[0].labels))
+        ]
         if len(batch) < max(_BATCH, limit + 1):
             break
         after = batch[-1][0].id
@@ -224,6 +232,7 @@ def find_device(session: Session, device: str, *, silent_before: int) -> DeviceD
         events=list_events(session, EventFilter(device=device), limit=DETAIL_ROWS).items,
         refusals=list_refusals(session, device),
         alarms=list_alarms(session, AlarmFilter(level="device", subject=device), limit=DETAIL_ROWS).items,
+        shadows=shadows.of_device(session, device, DETAIL_ROWS),
     )
 
 

@@ -87,10 +87,15 @@ class VersionDetail:
 
 @dataclass(frozen=True)
 class VersionCount:
-    """How many devices run one version."""
+    """How many devices run one version.
+
+    Attributes:
+        fallback: What it answers after a stop order; None where its calls fail then.
+    """
 
     version: VersionRef
     devices: int
+    fallback: float | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,14 @@ def list_versions(
     return cut(
         rows, limit, view=lambda row: _version(row, running, assigned), key=lambda row: row.published_at
     )
+
+
+def list_withdrawn(session: Session) -> tuple[VersionView, ...]:
+    """Return the withdrawn versions that devices should still run, or do."""
+    rows = session.exec(select(Version).where(col(Version.withdrawn_at).is_not(None))).all()
+    running, assigned = _counts(session, [row.digest for row in rows])
+    held = [row for row in rows if running.get(row.digest) or assigned.get(row.digest)]
+    return tuple(_version(row, running, assigned) for row in held)
 
 
 def find_version(session: Session, digest: str) -> VersionDetail | None:
@@ -245,9 +258,18 @@ def _model(session: Session, model: str) -> ModelView:
         model=model,
         versions=len(versions),
         newest=refer(listed[0][0], model, listed[0][1]) if listed else None,
-        running=tuple(VersionCount(names[digest], count) for digest, count in running if digest),
+        running=tuple(
+            VersionCount(names[digest], count, _fallback(session, digest))
+            for digest, count in running
+            if digest
+        ),
         assigned=session.exec(assigned).one(),
         stop_ordered=session.get(StopOrder, model) is not None,
         stopped=session.exec(stopped).one(),
         firing=session.exec(firing).one(),
     )
+
+
+def _fallback(session: Session, digest: str) -> float | None:
+    row = session.get(Version, digest)
+    return None if row is None else parse(row.document).fallback

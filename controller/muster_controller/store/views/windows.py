@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sqlalchemy
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
+from muster_controller.store.engine import table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import Version, WindowRecord
 
@@ -45,6 +47,44 @@ class WindowBytes:
     errors: int
     latency: tuple[int, ...]
     sketch: bytes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the windows of a model took.
+
+    Attributes:
+        rows: Sketched ones; ``calls`` were asked for.
+        sketches: Bytes.
+        days: Sum over windows of their length: days that all devices together were measured for.
+    """
+
+    devices: int = 0
+    windows: int = 0
+    rows: int = 0
+    calls: int = 0
+    sketches: int = 0
+    days: float = 0.0
+
+
+def taken(session: Session, wanted: Recent, baseline: str) -> Taken:
+    """Return what the windows of a model on one baseline took in a period."""
+    columns = table(WindowRecord).c
+    query = sqlalchemy.select(
+        func.count(func.distinct(columns.device)),
+        func.count(),
+        func.sum(columns.rows),
+        func.sum(columns.calls),
+        func.sum(func.length(columns.sketch)),
+        func.sum(columns.end - columns.start),
+    ).where(
+        columns.model == wanted.model,
+        columns.baseline == baseline,
+        columns.end >= milliseconds(wanted.start),
+        columns.end < milliseconds(wanted.end),
+    )
+    held, count, rows, calls, sketches, length = session.execute(query).one()
+    return Taken(held, count, rows or 0, calls or 0, sketches or 0, seconds(length or 0) / 86_400)
 
 
 def count_baselines(session: Session, wanted: Recent) -> Counter[str]:
