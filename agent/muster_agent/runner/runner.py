@@ -260,22 +260,23 @@ class Runner:
         Raises:
             PredictionError: No version runs, the inputs do not fit, or the answer failed.
         """
-        slot = self._slots.get(model)
-        if slot is None:
-            raise PredictionError(Reason.LOAD_FAILED, f"no version of {model!r} runs here")
-        began = _clock()
-        try:
-            outputs = slot.predict(inputs)
-        except GoneError as error:
-            if self._await_replacement(slot):
-                return self.predict(model, inputs)
-            slot.tell(model, slot.digest, inputs, None, _clock() - began, error)
-            raise
-        except PredictionError as error:
-            slot.tell(model, slot.digest, inputs, None, _clock() - began, error)
-            raise
-        slot.tell(model, slot.digest, inputs, outputs, _clock() - began, None)
-        return outputs
+        while True:
+            slot = self._slots.get(model)
+            if slot is None:
+                raise PredictionError(Reason.LOAD_FAILED, f"no version of {model!r} runs here")
+            began = _clock()
+            try:
+                outputs = slot.predict(inputs)
+            except GoneError as error:
+                if not self._await_replacement(slot):
+                    slot.tell(model, slot.digest, inputs, None, _clock() - began, error)
+                    raise
+            except PredictionError as error:
+                slot.tell(model, slot.digest, inputs, None, _clock() - began, error)
+                raise
+            else:
+                slot.tell(model, slot.digest, inputs, outputs, _clock() - began, None)
+                return outputs
 
     def serving(self) -> dict[str, Serving]:
         """Return what answers now, by model."""
