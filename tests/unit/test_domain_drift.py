@@ -108,6 +108,19 @@ def test_a_dim_light_at_one_site_is_one_alarm_about_that_site(seed: int) -> None
     assert alarm.fired_at <= 40 + 15
 
 
+def test_a_site_whose_devices_never_share_a_round_ends_as_one_alarm_with_its_evidence() -> None:
+    fleet = Fleet()
+    others = tuple(name for name in DEVICES if name not in BERLIN)
+    for number in range(110):
+        fleet.names = (BERLIN[number % 2], *others)
+        fleet.gain = dict.fromkeys(BERLIN, 0.7) if number >= 60 else {}
+        fleet.run(1)
+    (alarm,) = [alarm for alarm in fleet.fired if alarm.state == "firing"]
+
+    assert (alarm.level, alarm.subject) == ("group", "site=berlin")
+    assert alarm.feature in {feature["feature"] for feature in alarm.evidence["features"]}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_site_that_drifted_accuses_nobody_else_when_devices_change_their_version(seed: int) -> None:
     """Its detector still tells of a level that its devices have learned anew by then."""

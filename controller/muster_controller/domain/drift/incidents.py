@@ -121,32 +121,45 @@ class _Round:
     active: list[Incident] = field(default_factory=list)
     ended: list[Incident] = field(default_factory=list)
     certain: set[tuple[Level, str]] = field(default_factory=set)
+    opened_by: dict[tuple[Level, str], Crossing] = field(default_factory=dict)
 
     def refresh(self, incident: Incident) -> Incident:
         """Return an alarm with what its detector says now."""
-        evidence = self.said[incident.level]
-        at = evidence.index.get(incident.subject)
+        return self._told(incident, *incident.name)
+
+    def _told(self, incident: Incident, level: Level, subject: str) -> Incident:
+        """Return an alarm with what the detector of a subject says now, where there is one."""
+        evidence = self.said[level]
+        at = evidence.index.get(subject)
         if at is None:
             return incident
         moved = self._moved(evidence, at, self.scene.where(incident.devices))
         value, bound = _log(evidence.values[at]), _log(self.bound)
         return replace(incident, value=value, bound=bound, moved=moved or incident.moved)
 
+    def _first_told(self, incident: Incident) -> Incident:
+        """Return an alarm of this round with its evidence.
+
+        A group whose devices never shared a round has no detector of its own: then what crossed speaks.
+        """
+        crossing = self.opened_by[incident.name]
+        told = self.refresh(self._told(incident, crossing.level, crossing.subject))
+        return told if told.moved else replace(told, moved=crossing.moved)
+
     def attribute_anew(self) -> None:
         """Look again for the cause of each pending alarm."""
         for pending in [incident for incident in self.active if incident.fired_at is None and incident.moved]:
-            crossing = Crossing(pending.level, pending.subject, pending.moved)
-            self._place(attribute(self.scene, crossing, self.bounds.tolerance))
+            self._place(Crossing(pending.level, pending.subject, pending.moved))
 
     def take_in(self) -> None:
         """Open alarms for what has crossed."""
         for crossing in self._crossings():
-            self._place(attribute(self.scene, crossing, self.bounds.tolerance))
+            self._place(crossing)
 
     def settle(self, incident: Incident, *, seen: frozenset[str]) -> Incident:
         """Return an alarm after one more round that its devices took part in."""
         if not incident.moved:
-            incident = self.refresh(incident)
+            incident = self._first_told(incident)
         if seen.isdisjoint(incident.devices):
             return incident
         held, calm = incident.held + 1, incident.calm + 1 if self._is_calm(incident) else 0
@@ -166,8 +179,12 @@ class _Round:
                 there = self.scene.members(level, subject)
                 yield Crossing(level, subject, self._moved(evidence, int(at), there))
 
-    def _place(self, scope: Scope | None) -> None:
-        """Open an alarm, unless one explains its devices already; those that it explains end."""
+    def _place(self, crossing: Crossing) -> None:
+        """Open an alarm for the cause of a crossing, unless one explains its devices already.
+
+        Those that it explains end.
+        """
+        scope = attribute(self.scene, crossing, self.bounds.tolerance)
         if scope is None:
             return
         if scope.certain:
@@ -179,6 +196,7 @@ class _Round:
         self.active = [incident for incident in self.active if incident not in inside]
         # One that was opened in this very round was never told to anybody.
         self.ended += [incident for incident in inside if incident.moved]
+        self.opened_by[scope.level, scope.subject] = crossing
         self.active.append(
             Incident(
                 level=scope.level,
