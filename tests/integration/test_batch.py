@@ -4,16 +4,18 @@ import csv
 import io
 import json
 import re
+import sys
 import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from muster_agent.__main__ import main
 from muster_agent.api import Client
@@ -449,9 +451,27 @@ def test_an_output_of_no_known_form_is_refused(infer: Infer, tmp_path: Path, nam
     assert (status, said in error) == (1, True)
 
 
-def test_parquet_says_what_it_needs_where_that_is_not_installed(infer: Infer, tmp_path: Path) -> None:
-    if find_spec("pyarrow") is not None:
-        return
+def test_a_parquet_becomes_a_parquet_with_a_row_for_each_row(infer: Infer, tmp_path: Path) -> None:
+    parquet.write_table(
+        pa.table({f"x[{column}]": X[:, column] for column in range(3)}), tmp_path / "x.parquet"
+    )
+    status, _, error = infer("wide", tmp_path / "x.parquet", tmp_path / "y.parquet", "--rows", "4")
+    infer("wide", saved(tmp_path / "x.npy", X), tmp_path / "y.csv")
+    made = parquet.read_table(tmp_path / "y.parquet")
+    with (tmp_path / "y.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert status == 0, error
+    assert made.column_names == list(rows[0])
+    assert made["label"].to_pylist() == [row["label"] for row in rows]
+    for name in made.column_names[:-1]:
+        assert made[name].to_numpy().astype(str).tolist() == [row[name] for row in rows]
+
+
+def test_parquet_says_what_it_needs_where_that_is_not_installed(
+    infer: Infer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     _, _, read = infer("wide", tmp_path / "x.parquet", tmp_path / "y.csv")
     _, _, written = infer("wide", saved(tmp_path / "x.npy", X), tmp_path / "y.parquet")
 

@@ -2,11 +2,12 @@
 
 import csv
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from muster_agent.api import Client, TensorDescription
 from muster_agent.batch.run import Wish, open_source, run
@@ -62,11 +63,6 @@ def test_steps_and_real_numbers_of_a_file_have_the_same_answers(
         case ".npz":
             np.savez(path, allow_pickle=False, **{"tensor 0": rows})
         case _:
-            if find_spec("pyarrow") is None:
-                pytest.skip("pyarrow is not installed")
-            import pyarrow as pa  # noqa: PLC0415 - not everybody has it
-            from pyarrow import parquet  # noqa: PLC0415 - as above
-
             parquet.write_table(pa.table({"tensor 0": rows[:, 0]}), path)
 
     assert answers(client, path) == STEPS[:, 0].tolist()

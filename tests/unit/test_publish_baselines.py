@@ -1,14 +1,16 @@
 """Baselines that are not made of the evaluation set: of reference files, of a file, of declared ranges."""
 
+import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from muster_models.errors import ManifestError, MusterError, RequestError
 from muster_models.manifest import FeatureSpec, Quantisation, TensorSpec
@@ -145,9 +147,19 @@ def test_whatever_a_file_holds_it_is_rows_or_refused(name: str, data: bytes) -> 
     assert len(rows) > 0
 
 
-def test_parquet_says_what_it_needs_where_that_is_not_installed(tmp_path: Path) -> None:
-    if find_spec("pyarrow") is not None:
-        return
+def test_a_parquet_holds_the_same_rows_as_a_csv(tmp_path: Path) -> None:
+    table = write(tmp_path, "a.csv", "left,right\n1,2\n3,4.5\n")
+    parquet.write_table(pa.table({"left": [1.0, 3.0], "right": [2.0, 4.5]}), tmp_path / "a.parquet")
+    rows, same = read(tmp_path / "a.parquet").inputs, read(table).inputs
+
+    assert rows.keys() == same.keys()
+    assert all(np.array_equal(rows[name], same[name]) for name in rows)
+
+
+def test_parquet_says_what_it_needs_where_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(RequestError, match=r"reading \.parquet needs pyarrow: pip install pyarrow"):
         read(write(tmp_path, "a.parquet", ""))
 
