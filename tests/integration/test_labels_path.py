@@ -139,6 +139,16 @@ def test_the_truth_gives_the_accuracy_and_when_it_changes_one_alarm(
     assert alarm["effect"] < -0.05
     assert "signed was 0.965" in alarm["evidence"]["said"]
 
+    again = controller.muster("drift", "explain", str(alarm["id"]))
+    found = json.loads(controller.muster("drift", "explain", str(alarm["id"]), "-o", "json").out)
+    assert "what is stored is what the labels say" in again.err
+    assert "sum of errors" not in again.out
+    assert (found["how"], found["steps"][-1]["labels"], found["steps"][-1]["state"]) == (
+        "labels",
+        450,
+        "firing",
+    )
+
 
 def test_what_cannot_be_used_is_named_by_its_line(
     controller: ControllerProcess, answer: Answer, tmp_path: Path

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from muster_controller.service.drift_figures import Period, Scene, compare_features
+from muster_controller.service.drift_figures import Scene, compare_features
 from muster_controller.service.drift_views import FeatureView, OthersView
-from muster_controller.store.views.windows import WindowBytes
 from muster_models.errors import SketchError
 from muster_models.manifest import ClassOutput, FeatureSpec, ValueOutput
 from muster_models.sketch.baseline import Baseline
@@ -18,17 +17,11 @@ from support.sketches import FULL, full_reference
 
 Array = NDArray[np.generic]
 SCENE = Scene("all", "fleet", "site", {}, ())
-WINDOW = WindowBytes(1, "a", digest="0" * 64, end=60.0, rows=0, calls=1, errors=0, latency=(), sketch=b"")
 
 
 def views(rows: Rows, baseline: Baseline, prediction: ClassOutput | ValueOutput) -> dict[str, FeatureView]:
-    found = compare_features(
-        [(WINDOW, sketch_rows(rows, baseline))],
-        baseline,
-        make_manifest(prediction=prediction),
-        period=Period(0.0, 60.0, 1),
-        scene=SCENE,
-    )
+    parts = [sketch_rows(rows, baseline)]
+    found = compare_features(parts, baseline, make_manifest(prediction=prediction), SCENE)
     return {view.name: view for view in found}
 
 

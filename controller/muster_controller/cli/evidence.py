@@ -19,6 +19,33 @@ ALARM = {
     "devices": "devices",
     "windows judged again": "windows",
 }
+LABELS = {
+    "kind": "kind",
+    "level": "level",
+    "subject": "subject",
+    "version": "version.name",
+    "metric": "metric",
+    "signed": "signed",
+    "still within it": "allowed",
+    "began": "began",
+    "devices": "devices",
+    "entries judged again": "entries",
+    "corrections": "corrections",
+}
+REASON = {"kind": "kind", "level": "level", "subject": "subject", "since": "since", "fired": "fired_at"}
+LABEL_STEPS = {
+    "pushed": "at",
+    "by": "actor",
+    "window ends": "end",
+    "labels": "labels",
+    "wrong": "bad",
+    "detector": "value",
+    "bound": "bound",
+    "highest": "highest",
+    "of": "who",
+    "of late": "recent",
+    "state": "state",
+}
 STEPS = {
     "round ends": "end",
     "detector": "value",
@@ -38,23 +65,45 @@ def explain(
     rounds: Annotated[int, Parameter(help="How many rounds are shown.")] = 30,
     connection: Connection = HERE,
 ) -> None:
-    """Compute an alarm again from the stored windows, and print the evidence round by round."""
+    """Compute an alarm again from the stored windows or labels, and print the evidence round by round."""
     with connection.open() as api:
         found = api.get(f"/alarms/{alarm}/explain", {"rounds": rounds})
     if connection.output == "json":
         write_json(found)
         return
     write_text(found["says"])
+    match found["how"]:
+        case "windows":
+            _write_windows(found)
+        case "labels":
+            _write_labels(found)
+        case _:
+            write_fields(found, REASON)
+            note(found["why"])
+
+
+def _write_windows(found: dict[str, Any]) -> None:
     write_fields(found, ALARM)
     effect = f"effect ({found['unit']})"
     columns = {effect if title == "effect" else title: path for title, path in STEPS.items()}
+    _write_evidence(found, columns)
+
+
+def _write_labels(found: dict[str, Any]) -> None:
+    write_fields(found, LABELS)
+    bad = "wrong" if found["metric"] == "accuracy" else "sum of errors"
+    columns = {bad if title == "wrong" else title: path for title, path in LABEL_STEPS.items()}
+    _write_evidence(found, columns)
+
+
+def _write_evidence(found: dict[str, Any], columns: dict[str, str]) -> None:
     write_section("evidence (natural logarithms)", found["steps"], columns)
     for difference in found["differences"]:
         note(f"what is stored differs: {difference}")
     if not found["differences"]:
-        note("what is stored is what the windows say")
+        note(f"what is stored is what the {found['how']} say")
     if not found["complete"]:
-        note("older windows were left out")
+        note(f"older {found['how']} were left out")
 
 
 def export(model: str, /, *, connection: Connection = HERE) -> None:

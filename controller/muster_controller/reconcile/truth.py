@@ -13,8 +13,7 @@ from muster_controller.delivery.post import Post
 from muster_controller.domain.drift.groups import groups_of
 from muster_controller.domain.drift.signals import Signal
 from muster_controller.domain.labels import detector
-from muster_controller.domain.labels.counts import Counts
-from muster_controller.domain.labels.detector import Fall, Promise, Round, State, promise_of
+from muster_controller.domain.labels.detector import Fall, Promise, State, promise_of
 from muster_controller.domain.labels.falls import Terms, follow
 from muster_controller.reconcile.alarming import save_signal
 from muster_controller.store import devices, events, labels, running, versions
@@ -75,7 +74,7 @@ class Truth:
         )
         state, ended = before, _NONE
         if promise is not None:
-            state, ended = follow(before, _rounds(news.entries), self._terms(news, promise), now=now)
+            state, ended = follow(before, labels.rounds(news.entries), self._terms(news, promise), now=now)
         upto = news.entries[-1].id if news.entries else _upto(news.held)
         after = Watched(upto, bool(state.falls), detector.encode(state))
         if after == news.held:
@@ -157,17 +156,6 @@ def _decode(held: Watched | None) -> State:
         # A form of an older program: what was seen is kept in the counts, only the watch begins anew.
         _log.warning("the watch for concept drift is begun anew: %s", error)
         return detector.NEW
-
-
-def _rounds(entries: Iterable[Stored]) -> list[Round]:
-    """Return what each push says about each window; corrections are no new evidence."""
-    found: dict[tuple[int, float, float], dict[str, Counts]] = {}
-    for stored in entries:
-        cell = stored.entry.cell
-        if not stored.entry.correction:
-            held = found.setdefault((stored.push, cell.end, cell.start), {})
-            held[cell.device] = held.get(cell.device, Counts()) + stored.entry.counts
-    return [Round(end, counts) for (_, end, _), counts in sorted(found.items(), key=lambda one: one[0])]
 
 
 def _signal(fall: Fall, promise: Promise, manifest: Manifest, *, is_over: bool, now: float) -> Signal:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
@@ -13,6 +13,7 @@ from muster_controller.service.drift_figures import (
     Period,
     Scene,
     add_latency,
+    by_bucket,
     compare_features,
     compare_subjects,
 )
@@ -65,18 +66,19 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
         groups = {member.id: member.labels.get(label) for member in members}
         wanted = Recent(model, start, end, _devices(query.subject, label, groups), MAX_WINDOWS)
         found = _find(session, wanted, query.baseline)
+        baseline = context.sketches.baseline(found.baseline)
+        # What is not kept would be decoded at each look: a model with many features shows fewer windows.
+        wanted = replace(wanted, limit=min(MAX_WINDOWS, context.sketches.room(baseline)))
         windows = list_windows(session, wanted, found.baseline)
         manifest = versions.get(session, found.digests[0]).manifest
         alarms = tuple(_open_alarms(session, model, found.baseline))
         judged = drift_store.judged(session, model, found.baseline)
-    baseline = context.sketches.baseline(found.baseline)
-    held = [
-        (window, context.sketches.sketch(window.id, window.sketch, baseline) if window.sketch else None)
-        for window in windows
-    ]
+    sketched = [window for window in windows if window.sketch]
+    decoded = context.sketches.decoded(sketched, baseline)
     period = Period(start, bucket, round((end - start) / bucket))
     scene = Scene(query.subject, _level(query.subject), label, groups, alarms)
-    sketches = [(window, sketch) for window, sketch in held if sketch is not None]
+    sketches = [(window, one.sketch) for window, one in zip(sketched, decoded, strict=True)]
+    parts = [context.sketches.merged(bucket, baseline) for bucket in by_bucket(sketches, period)]
     state = read_state(None if judged is None else judged.state, baseline)
     watch = Watch(state, context.settings.drift, period, scene, wanted.devices, baseline)
     view = DriftView(
@@ -93,18 +95,19 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
         buckets=tuple(_moment(start + index * bucket) for index in range(period.buckets)),
         devices=len({window.device for window in windows}),
         windows=len(windows),
-        truncated=len(windows) == MAX_WINDOWS,
+        truncated=len(windows) == wanted.limit,
         rows=sum(window.rows for window in windows),
         calls=sum(window.calls for window in windows),
         errors=sum(window.errors for window in windows),
         latency=add_latency(windows),
-        features=compare_features(sketches, baseline, manifest, period=period, scene=scene),
+        features=compare_features(parts, baseline, manifest, scene),
         subjects=compare_subjects(sketches, baseline, scene),
         alarms=scene.alarms,
         origin=baseline.origin,
         left_out=dict(state.counted),
     )
-    return with_watch(view, watch, windows=windows, sketches=sketches)
+    measured = [(window, one.measure) for window, one in zip(sketched, decoded, strict=True)]
+    return with_watch(view, watch, windows=windows, measured=measured)
 
 
 @dataclass(frozen=True)

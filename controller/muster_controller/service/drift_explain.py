@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from muster_controller.domain.drift.detector import DriftConfig
 from muster_controller.domain.drift.groups import groups_of
@@ -78,6 +78,7 @@ class ExplainView:
     windows: int
     complete: bool
     differences: tuple[str, ...]
+    how: Literal["windows"] = "windows"
 
 
 def explain(context: Context, number: int, *, rounds: int) -> ExplainView:

@@ -66,19 +66,20 @@ def add_latency(windows: Sequence[WindowBytes]) -> tuple[int, ...]:
     return tuple(int(total) for total in np.sum(counts, axis=0)) if counts else ()
 
 
-def compare_features(
-    sketches: Sequence[tuple[WindowBytes, Sketch]],
-    baseline: Baseline,
-    manifest: Manifest,
-    *,
-    period: Period,
-    scene: Scene,
-) -> tuple[FeatureView, ...]:
-    """Return every column over the whole period and over time."""
-    parts = [empty(baseline)] * period.buckets
+def by_bucket(
+    sketches: Sequence[tuple[WindowBytes, Sketch]], period: Period
+) -> tuple[Mapping[int, Sketch], ...]:
+    """Return the sketches of each bucket of time by the number of their window."""
+    found: tuple[dict[int, Sketch], ...] = tuple({} for _ in range(period.buckets))
     for window, sketch in sketches:
-        index = period.index(window.end)
-        parts[index] = merge(parts[index], sketch)
+        found[period.index(window.end)][window.id] = sketch
+    return found
+
+
+def compare_features(
+    parts: Sequence[Sketch], baseline: Baseline, manifest: Manifest, scene: Scene
+) -> tuple[FeatureView, ...]:
+    """Return every column over the whole period and over time, of which each bucket is one part."""
     whole = _merged(parts, baseline)
     return tuple(
         _feature(index, whole, parts=parts, baseline=baseline, manifest=manifest, scene=scene)

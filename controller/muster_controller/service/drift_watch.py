@@ -8,7 +8,7 @@ from muster_controller.config import DriftSettings
 from muster_controller.domain.drift.attribution import LEGS
 from muster_controller.domain.drift.calls import measure_calls
 from muster_controller.domain.drift.detector import SHARES_OF_RATE, DriftState, decode_state
-from muster_controller.domain.drift.measures import Measure, Scorer
+from muster_controller.domain.drift.measures import Measure
 from muster_controller.domain.drift.state import LEVELS, Level, Part
 from muster_controller.domain.drift.units import in_milliseconds, in_own_unit
 from muster_controller.domain.facts import WindowFacts
@@ -36,7 +36,6 @@ from muster_controller.store.views.shadows import MEDIAN, SLOW, reached
 from muster_controller.store.views.windows import WindowBytes
 from muster_models.errors import SketchError
 from muster_models.sketch.baseline import Baseline
-from muster_models.sketch.window import Sketch
 
 LATENCY, ERRORS = "latency", "errors"  # what alarms call the two columns of calls
 NOT_SAID = (None, None)
@@ -142,12 +141,11 @@ def with_watch(
     watch: Watch,
     *,
     windows: Sequence[WindowBytes],
-    sketches: Sequence[tuple[WindowBytes, Sketch]],
+    measured: Sequence[tuple[WindowBytes, Measure]],
 ) -> DriftView:
     """Return a view that also says what is normal for what is looked at, and what its detectors say."""
     data, rounds = watch.state.parts["data"], watch.settings.calibration_windows
-    measures = Scorer(watch.baseline).measure([sketch for _, sketch in sketches])
-    watch.take_in("data", [window for window, _ in sketches], measures)
+    watch.take_in("data", [window for window, _ in measured], [measure for _, measure in measured])
     watch.take_in("performance", windows, measure_calls([_facts(window) for window in windows]))
     calibrated, watched = count_calibrated(data, watch.devices, rounds)
     groups = {

@@ -196,10 +196,8 @@ def _version(context: Context, release: Release, scene: _Scene) -> VersionTruthV
     entries, windows = scene.entries.get(release.digest, ()), scene.windows.get(release.digest, ())
     counts = total(entry.counts for entry in entries)
     baseline = context.sketches.baseline(release.baseline)
-    sketches = [
-        context.sketches.sketch(window.id, window.sketch, baseline) for window in windows if window.sketch
-    ]
-    of_all = figures.seen(sketches, baseline)
+    decoded = context.sketches.decoded([window for window in windows if window.sketch], baseline)
+    of_all = figures.seen([one.sketch for one in decoded], baseline)
     settings = context.settings.labels
     promise = promise_of(
         manifest, accuracy_tolerance=settings.accuracy_tolerance, error_tolerance=settings.error_tolerance

@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, insert
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.labels.counts import Counts, from_document, total
+from muster_controller.domain.labels.detector import Round
 from muster_controller.store.engine import table, upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import Labelled, LabelRecord, LabelState, Version
@@ -47,6 +48,14 @@ class Stored:
     id: int
     push: int
     entry: Entry
+
+
+@dataclass(frozen=True)
+class Received:
+    """When an entry came, Unix seconds, and who pushed it."""
+
+    at: float
+    actor: str
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,29 @@ def after(session: Session, digest: str, *, upto: int, limit: int) -> list[Store
         .limit(limit)
     )
     return [_stored(row) for row in session.exec(query)]
+
+
+def history(session: Session, digest: str, *, until: float, limit: int) -> list[tuple[Received, Stored]]:
+    """Return the newest ``limit`` entries of a version that came up to an instant, oldest first."""
+    query = (
+        select(LabelRecord)
+        .where(LabelRecord.digest == digest, LabelRecord.received_at <= milliseconds(until))
+        .order_by(col(LabelRecord.id).desc())
+        .limit(limit)
+    )
+    rows = reversed(session.exec(query).all())
+    return [(Received(seconds(row.received_at), row.actor), _stored(row)) for row in rows]
+
+
+def rounds(entries: Iterable[Stored]) -> list[Round]:
+    """Return what each push says about each window; corrections are no new evidence."""
+    found: dict[tuple[int, float, float], dict[str, Counts]] = {}
+    for stored in entries:
+        cell = stored.entry.cell
+        if not stored.entry.correction:
+            held = found.setdefault((stored.push, cell.end, cell.start), {})
+            held[cell.device] = held.get(cell.device, Counts()) + stored.entry.counts
+    return [Round(end, counts) for (_, end, _), counts in sorted(found.items(), key=lambda one: one[0])]
 
 
 def between(session: Session, wanted: Wanted) -> list[Entry]:

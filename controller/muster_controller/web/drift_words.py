@@ -12,6 +12,7 @@ from muster_controller.service.drift_views import (
     HeatCell,
     newest,
 )
+from muster_controller.service.label_explain import LabelStepView
 from muster_controller.service.label_views import LabelsView, VersionTruthView
 from muster_controller.store.views.alarms import DRIFT_KINDS, AlarmView
 from muster_models.wire import LATENCY_EDGES_MS
@@ -117,6 +118,11 @@ def climb(steps: Sequence[StepView]) -> list[float]:
     return [max(0.0, step.value) for step in steps]
 
 
+def highest(steps: Sequence[LabelStepView]) -> list[float]:
+    """Return the highest evidence of each round as it is drawn: from nothing upwards."""
+    return [max(0.0, step.highest) for step in steps]
+
+
 def percent(share: float) -> str:
     """Return a share with one digit where it is small, and a zero as nothing to see."""
     if share == 0:
@@ -209,7 +215,9 @@ def sentence(alarm: AlarmView) -> str:
 
 
 def is_replayed(alarm: AlarmView) -> bool:
-    """Tell whether an alarm can be computed again from the stored windows."""
+    """Tell whether an alarm can be computed again from the stored windows, or from the stored labels."""
+    if alarm.kind == "concept-drift":
+        return "version" in alarm.evidence
     return alarm.kind in DRIFT_KINDS and bool(alarm.evidence.get("features"))
 
 

@@ -10,7 +10,7 @@ from muster_controller.service import (
     cost,
     devices,
     drift,
-    drift_explain,
+    explaining,
     history,
     labels,
     overview,
@@ -30,6 +30,7 @@ from muster_models.errors import MusterError
 
 Cursor = str | None
 ROUNDS = 60  # that an explanation shows
+_EXPLAINED = {"windows": "explain.html", "labels": "explain_labels.html", "nothing": "reason.html"}
 
 
 class Pages:
@@ -170,9 +171,9 @@ class Pages:
         )
 
     def explain(self, request: Request, number: int) -> HTMLResponse:
-        """One alarm, computed again from the stored windows, which takes its time with many of them."""
-        found = drift_explain.explain(self._context, number, rounds=ROUNDS)
-        return self._renderer.page(request, "explain.html", section="/alarms", found=found)
+        """One alarm, computed again from what is stored, which takes its time with many windows."""
+        found = explaining.explain(self._context, number, rounds=ROUNDS)
+        return self._renderer.page(request, _EXPLAINED[found.how], section="/alarms", found=found)
 
     def events(self, request: Request, kind: str | None = None, cursor: Cursor = None) -> HTMLResponse:
         """Events of devices and of the controller, and what ingest refused."""

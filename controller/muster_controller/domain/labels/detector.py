@@ -163,7 +163,7 @@ def watch(subjects: Subjects, one: Round, promise: Promise, groups: Groups) -> S
 
 
 def _seen(seen: Seen, held: Iterable[Counts], promise: Promise, end: float) -> Seen:
-    n, bad, square = _sums(held, promise)
+    n, bad, square = sums_of(held, promise)
     if n <= 0:
         return seen
     kept = math.exp(-n / MEMORY)
@@ -183,7 +183,8 @@ def _seen(seen: Seen, held: Iterable[Counts], promise: Promise, end: float) -> S
     return msgspec.structs.replace(seen, logs=tuple(logs.tolist()), quiet=quiet)
 
 
-def _sums(held: Iterable[Counts], promise: Promise) -> tuple[float, float, float]:
+def sums_of(held: Iterable[Counts], promise: Promise) -> tuple[float, float, float]:
+    """Return how many labels there are, how many are wrong or the sum of errors, and of their squares."""
     sums = [
         (float(c.n), float(c.wrong), float(c.wrong))
         if promise.is_share

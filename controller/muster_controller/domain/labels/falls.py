@@ -71,7 +71,7 @@ class _Scene:
 
     @property
     def bound(self) -> float:
-        return math.log(self.terms.run_length * max(1, len(self.subjects)))
+        return bound_of(self.subjects, self.terms)
 
     def devices(self) -> list[str]:
         return [name for level, name in self.subjects if level == DEVICE]
@@ -98,6 +98,11 @@ class _Scene:
         held = [self.subjects[DEVICE, name] for name in devices if (DEVICE, name) in self.subjects]
         n = sum(seen.n for seen in held)
         return (sum(seen.bad for seen in held) / n if n else 0.0), n
+
+
+def bound_of(subjects: Subjects, terms: Terms) -> float:
+    """Return the logarithm of what a detector has to reach, with so many of them."""
+    return math.log(terms.run_length * max(1, len(subjects)))
 
 
 def follow(

@@ -116,32 +116,32 @@ def list_baselines(session: Session, model: str) -> dict[str, tuple[str, ...]]:
 
 def list_windows(session: Session, wanted: Recent, baseline: str) -> list[WindowBytes]:
     """Return the windows on one baseline, newest first."""
+    columns = table(WindowRecord).c
+    # Columns and no rows: objects of the session cost more than all that is done with some thousand windows.
     query = (
-        select(WindowRecord)
-        .where(
-            col(WindowRecord.model) == wanted.model,
-            col(WindowRecord.baseline) == baseline,
-            col(WindowRecord.end) >= milliseconds(wanted.start),
-            col(WindowRecord.end) < milliseconds(wanted.end),
+        sqlalchemy.select(
+            columns.id,
+            columns.device,
+            columns.digest,
+            columns.end,
+            columns.rows,
+            columns.calls,
+            columns.errors,
+            columns.latency,
+            columns.sketch,
         )
-        .order_by(col(WindowRecord.end).desc())
+        .where(
+            columns.model == wanted.model,
+            columns.baseline == baseline,
+            columns.end >= milliseconds(wanted.start),
+            columns.end < milliseconds(wanted.end),
+        )
+        .order_by(columns.end.desc())
         .limit(wanted.limit)
     )
     if wanted.devices is not None:
-        query = query.where(col(WindowRecord.device).in_(wanted.devices))
-    return [_window(row) for row in session.exec(query)]
-
-
-def _window(row: WindowRecord) -> WindowBytes:
-    assert row.id is not None
-    return WindowBytes(
-        row.id,
-        row.device,
-        row.digest,
-        seconds(row.end),
-        row.rows,
-        row.calls,
-        row.errors,
-        tuple(row.latency),
-        row.sketch,
-    )
+        query = query.where(columns.device.in_(wanted.devices))
+    return [
+        WindowBytes(number, device, digest, seconds(end), rows, calls, errors, tuple(latency), sketch)
+        for number, device, digest, end, rows, calls, errors, latency, sketch in session.execute(query)
+    ]
