@@ -27,13 +27,14 @@ from muster_agent.disk import RealDisk
 from muster_agent.enroll import renew
 from muster_agent.errands import Errands, Outside
 from muster_agent.health import measure
-from muster_agent.identity import certificate_life, tls_context
+from muster_agent.identity import certificate_life, read_pinned_root, tls_context
 from muster_agent.link import Link, Pace
 from muster_agent.loop import Loop, Outlets
 from muster_agent.machine import this_machine, told_runtimes
 from muster_agent.measure.outbox import Outbox, Place, WindowPart
 from muster_agent.measure.outbox_place import begin_somewhere, settle
 from muster_agent.measure.recordings import Recordings
+from muster_agent.measure.sampling import Sampling
 from muster_agent.notices import Notice, Notices
 from muster_agent.notify import Notifier
 from muster_agent.ownership import own
@@ -218,11 +219,7 @@ class Agent:
         store = Store(self._disk)
         self._build_reporting()
         self._loop = Loop(
-            Outlets(
-                report=self._report,
-                configure=self._recordings.configure,
-                between=self._between,
-            ),
+            Outlets(self._report, self._recordings.configure, self._sampling.follow, self._between),
             tick_seconds=self.settings.tick_seconds,
             chance=chance,
         )
@@ -231,7 +228,7 @@ class Agent:
             zygote,
             on_failure=self._worker_failed,
             on_restart=self._worker_restarted,
-            on_call=self._recordings.observe,
+            on_call=self._sampling.beside(self._recordings.observe),
             on_compared=self._recordings.compared,
             on_shadow_failure=self._shadow_failed,
             isolation=self.isolation,
@@ -263,6 +260,13 @@ class Agent:
         )
         self._outbox = begin_somewhere(begin)
         self._defer(self._outbox.close)
+        self._sampling = Sampling(
+            settings.privacy,
+            lambda: self._outbox,
+            device=settings.device,
+            wake=self._wake_link,
+            clock=lambda: max(time.time(), self._verifier.time_floor),
+        )
         self._notices = Notices(self._outbox, wake=self._wake_link, clock=time.monotonic)
 
     def _build_link(self, chance: random.Random) -> None:
@@ -288,7 +292,7 @@ class Agent:
         self._defer(fetcher.close)
         client = TrustClient(
             self.folder.trust,
-            root=_read(self.folder.pinned_root),
+            root=read_pinned_root(self.folder),
             base_url=settings.repository,
             fetcher=fetcher,
             clock=time.time,
@@ -382,6 +386,7 @@ class Agent:
         if settle(self._outbox):
             self._link.begin_again()
         self._notices.retry()
+        self._sampling.work()
         self._notifier.alive()  # here, because nothing but the loop that decides comes here
 
     # These name parts that are built later than those that call them.
@@ -434,13 +439,6 @@ class Agent:
         renew(self.settings, self.folder)
         # Connections that are made from here on show the new certificate.
         context.load_cert_chain(self.folder.identity / "device.pem", self.folder.identity / "device.key")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; enrol the device again") from error
 
 
 def _collect(store: Store) -> None:

@@ -29,6 +29,16 @@ class Broker(Struct, frozen=True, forbid_unknown_fields=True):
     retry_seconds: Positive = 120.0
 
 
+class Privacy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What this device allows whatever the controller orders.
+
+    Attributes:
+        samples: Rows of its models may leave it, for an operator who orders them.
+    """
+
+    samples: bool = False
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that may be set on a device; enrolment writes the first four.
 
@@ -44,6 +54,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         outbox_bytes: What waits for the controller may take this much of the disk.
         outbox_days: What waits for longer is dropped, oldest windows first.
         engine: What models run on beside the CPU, which answers wherever that cannot be had.
+        privacy: What may leave the device; nobody but its owner can widen it.
     """
 
     device: DeviceId
@@ -59,6 +70,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     outbox_bytes: Annotated[int, Meta(ge=65_536)] = 64 * 1024 * 1024
     outbox_days: Positive = 30.0
     engine: EngineOptions = CPU_ALONE
+    privacy: Privacy = Privacy()
 
 
 class Folder:

@@ -153,3 +153,15 @@ def _as_storage_error(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise StorageError(f"{path}: {error}") from error
+
+
+def read_pinned_root(folder: Folder) -> bytes:
+    """Return the root that enrolment pinned.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        return folder.pinned_root.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{folder.pinned_root}: {error.strerror}; enrol the device again") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from muster_agent.update.course import Course
 from muster_agent.update.steps import AnyEvent, RollBackOrdered
 from muster_models.errors import StorageError
-from muster_models.wire import Desired, ModelReport, Reporting
+from muster_models.wire import Desired, ModelReport, Reporting, SampleOrder
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,13 @@ class Outlets:
     Attributes:
         report: Takes the state of every model, for the controller.
         configure: Takes how to report from now on.
+        sample: Takes the orders to hand out rows that hold from now on.
         between: Called at each tick.
     """
 
     report: Callable[[tuple[ModelReport, ...]], None]
     configure: Callable[[Reporting], None]
+    sample: Callable[[tuple[SampleOrder, ...]], None]
     between: Callable[[], None]
 
 
@@ -99,7 +101,7 @@ class Loop:
 
     def run(self, course: Course) -> None:
         """Decide until ``stop``."""
-        self._outlets.configure(course.state.reporting)
+        self._configure(course)
         course.start()
         next_tick = time.monotonic() + self._tick_seconds
         next_report = 0.0
@@ -153,4 +155,8 @@ class Loop:
         if course.state.sequence != before:
             names = (f"{wanted.model}@{wanted.version}" for wanted in desired.models)
             log.info("desired state %d is followed: %s", desired.sequence, ", ".join(names) or "no model")
+        self._configure(course)
+
+    def _configure(self, course: Course) -> None:
         self._outlets.configure(course.state.reporting)
+        self._outlets.sample(course.state.samples)

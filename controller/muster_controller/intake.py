@@ -18,6 +18,7 @@ from muster_controller.store import (
     inbox,
     refusals,
     running,
+    samples,
     shadows,
     versions,
     windows,
@@ -34,6 +35,7 @@ KINDS: dict[type, topics.Up] = {
     wire.Report: "report",
     wire.Window: "window",
     wire.Event: "event",
+    wire.Sample: "sample",
 }
 
 
@@ -150,6 +152,8 @@ class _Batch:
                 events.add(self._session, msgspec.structs.replace(event, at=self._past(event.at)))
             case wire.Window() as window:
                 self._windows.append(window)
+            case wire.Sample() as sample:
+                self._keep(msgspec.structs.replace(sample, at=self._past(sample.at)))
 
     def finish(self) -> None:
         """Store the windows, all at once, and how each device is."""
@@ -169,6 +173,12 @@ class _Batch:
                     self.refused.append(_refused(window.device, error))
         windows.add(self._session, accepted, self._now)
         shadows.add(self._session, (window for window, _ in accepted))
+
+    def _keep(self, sample: wire.Sample) -> None:
+        try:
+            samples.receive(self._session, sample, self._now)
+        except MusterError as error:
+            self.refused.append(_refused(sample.device, error))
 
     def _is_sound(self, window: wire.Window, known: Mapping[str, tuple[str, str]]) -> bool:
         try:

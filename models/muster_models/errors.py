@@ -61,6 +61,7 @@ class Reason(StrEnum):
     TIMED_OUT = "timed-out"
     SUPERSEDED = "superseded"
     ORDERED = "ordered"  # the controller asked for it
+    NOT_ALLOWED = "not-allowed"  # the device's own settings forbid it
 
 
 class MusterError(Exception):

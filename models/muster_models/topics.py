@@ -1,6 +1,6 @@
 """Every MQTT topic, built and parsed in one place.
 
-``muster/v1/<shard>/<device>/up/{hello,report,window,event}`` and ``…/down/{desired,stored}``.
+``muster/v1/<shard>/<device>/up/{hello,report,window,event,sample}`` and ``…/down/{desired,stored}``.
 The shard lets ingest be divided without shared subscriptions.
 """
 
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from muster_models.errors import MessageError
 
-Up = Literal["hello", "report", "window", "event"]
+Up = Literal["hello", "report", "window", "event", "sample"]
 Down = Literal["desired", "stored"]
 
 ROOT = "muster/v1"

@@ -22,6 +22,9 @@ Seconds = Annotated[float, Meta(ge=0, lt=2**40)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]  # what every reader holds exactly
 DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}\Z")]
 Detail = Annotated[str, Meta(max_length=600)]
+MAX_SAMPLE_ROWS = 1000  # of one order, from each device
+MAX_SAMPLE_BYTES = 96 * 1024  # of the inputs in one message, and of the outputs
+SampleBytes = Annotated[bytes, Meta(max_length=MAX_SAMPLE_BYTES)]
 
 
 class Phase(StrEnum):
@@ -209,6 +212,30 @@ class Event(Struct, frozen=True, tag="event"):
     format: Literal[1] = FORMAT
 
 
+class Sample(Struct, frozen=True, tag="sample"):
+    """Rows that an operator ordered and the device's own settings allow; or why none come.
+
+    Attributes:
+        order: Its number.
+        inputs, outputs: Of ``rows`` rows, as ``tensors`` encodes them; empty where there are none.
+        reason: Why rows of this order do not come; None where some do.
+    """
+
+    device: DeviceId
+    epoch: Number
+    sequence: Number
+    at: Seconds
+    order: Number
+    model: ModelName
+    manifest: str = ""
+    rows: Annotated[int, Meta(ge=0, le=MAX_SAMPLE_ROWS)] = 0
+    inputs: SampleBytes = b""
+    outputs: SampleBytes = b""
+    reason: Reason | None = None
+    detail: Detail = ""
+    format: Literal[1] = FORMAT
+
+
 class Name(Struct, frozen=True):
     """What names an outboxed message for ever, whatever else it says."""
 
@@ -230,8 +257,8 @@ LATENCY_EDGES_MS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
 # current version's baseline, which is signed. Half of what is called a small effect (Cohen's d = 0.2).
 TOLERANCE = 0.1
 
-Outboxed = Report | Window | Event
-Uplink = Hello | Report | Window | Event
+Outboxed = Report | Window | Event | Sample
+Uplink = Hello | Report | Window | Event | Sample
 
 
 class Reporting(Struct, frozen=True, forbid_unknown_fields=True):
@@ -270,6 +297,21 @@ class Shadow(Struct, frozen=True, forbid_unknown_fields=True):
     cpu_percent: Annotated[float, Meta(gt=0, le=100)] = 10.0
 
 
+class SampleOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """An order that a device hands out rows of a model, which it follows only where its own settings say so.
+
+    Attributes:
+        id: Names the order for ever.
+        rows: The most that leave this device for it.
+        expires: Unix seconds, after which none does.
+    """
+
+    id: Number
+    model: ModelName
+    rows: Annotated[int, Meta(ge=1, le=MAX_SAMPLE_ROWS)]
+    expires: Seconds
+
+
 class DesiredModel(Struct, frozen=True, forbid_unknown_fields=True):
     """The version one device should run of one model.
 
@@ -296,6 +338,7 @@ class Desired(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         sequence: Grows with every change for this device; decides which of two is newer.
         issued, expires: Unix seconds.
+        samples: Orders to hand out rows; none by default.
     """
 
     device: DeviceId
@@ -304,6 +347,7 @@ class Desired(Struct, frozen=True, forbid_unknown_fields=True):
     expires: Seconds
     models: tuple[DesiredModel, ...]
     reporting: Reporting = Reporting()
+    samples: tuple[SampleOrder, ...] = ()
     format: Literal[1] = FORMAT
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from muster_agent import Client
-from muster_models import wire
+from muster_agent.config import Privacy, load_settings
+from muster_models import toml_file, wire
 from muster_models.errors import MusterError
 from muster_models.publish.build import build
 from muster_models.publish.source import read_source
@@ -27,6 +29,7 @@ NUMBERS = tuple(
 FAR = struct.unpack("<f", bytes((0x5A, 0xC3, 0x77, 0x4A)))[0]
 CITY = "Hohenschoenhausen-of-one-person"
 CODE = 7_340_033
+FOR_EVER = 4e9
 TRACES = [trace for value in (*NUMBERS, FAR, CITY, str(CODE)) for trace in traces_of(value)]
 
 
@@ -83,21 +86,53 @@ def test_no_value_of_a_row_passes_the_broker_in_any_form(site: AgentSite) -> Non
     with eavesdropping(site.broker) as heard:
         agent = site.start_agent()
         try:
-            site.want(version, heartbeat_seconds=1.0)
+            # Ordered, but the device's own settings say nothing of it.
+            order = wire.SampleOrder(1, "tariff", 1000, FOR_EVER)
+            site.want(version, heartbeat_seconds=1.0, samples=(order,))
             site.until_committed(version)
             with Client(site.device.root) as client:
                 ask_marked_rows(client, 40)
                 ask_what_is_refused(client)
                 ask_marked_rows(client, 40)
             site.until(lambda: sum(window.calls for window in site.windows) >= 80)
+            site.until(lambda: site.samples)
             site.until(lambda: any(topic.endswith("/window") for topic, _ in heard.messages))
         finally:
             agent.terminate()
             agent.wait(20)
 
     assert sum(window.calls for window in site.windows) >= 80
-    assert {topic.rpartition("/")[2] for topic, _ in heard.messages} >= {"hello", "report", "window"}
+    assert {topic.rpartition("/")[2] for topic, _ in heard.messages} >= {
+        "hello",
+        "report",
+        "window",
+        "sample",
+    }
     assert heard.find(TRACES) == []
+
+
+def test_the_search_finds_the_rows_of_a_device_that_allows_an_order(site: AgentSite) -> None:
+    settings = replace(load_settings(site.device), privacy=Privacy(samples=True))
+    site.device.settings.write_text(toml_file.render(settings))
+    version = release_tariff(site)
+    with eavesdropping(site.broker) as heard:
+        agent = site.start_agent()
+        try:
+            site.want(version, samples=(wire.SampleOrder(1, "tariff", 1000, FOR_EVER),))
+            site.until_committed(version)
+            with Client(site.device.root) as client:
+
+                def is_sampled() -> bool:
+                    ask_marked_rows(client, 1)
+                    return bool(site.samples)
+
+                site.until(is_sampled)
+            site.until(lambda: any(topic.endswith("/sample") for topic, _ in heard.messages))
+        finally:
+            agent.terminate()
+            agent.wait(20)
+
+    assert {topic.rpartition("/")[2] for topic, _ in heard.find(TRACES)} == {"sample"}
 
 
 @pytest.mark.parametrize("value", [NUMBERS[0], FAR, CITY], ids=str)

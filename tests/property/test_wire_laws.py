@@ -66,9 +66,23 @@ events = st.builds(
     kind=st.just("refused"),
     reason=st.sampled_from(Reason),
 )
+samples = st.builds(
+    wire.Sample,
+    device=devices,
+    epoch=numbers,
+    sequence=numbers,
+    at=seconds,
+    order=numbers,
+    model=st.just("digits"),
+    manifest=digests,
+    rows=st.integers(0, wire.MAX_SAMPLE_ROWS),
+    inputs=st.binary(max_size=200),
+    outputs=st.binary(max_size=200),
+    reason=st.none() | st.sampled_from(Reason),
+)
 
 
-@given(windows | reports | events)
+@given(windows | reports | events | samples)
 def test_a_message_survives_its_encoding(message: wire.Outboxed) -> None:
     assert wire.decode_uplink(wire.encode(message)) == message
 
@@ -101,6 +115,26 @@ def test_a_damaged_message_is_refused_or_still_well_formed(
     assert wire.encode(wire.decode_uplink(wire.encode(message))) == wire.encode(message)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"rows": wire.MAX_SAMPLE_ROWS + 1}, {"inputs": bytes(wire.MAX_SAMPLE_BYTES + 1)}, {"rows": -1}],
+    ids=["rows", "bytes", "negative"],
+)
+def test_a_sample_beyond_its_bounds_is_refused(changes: dict[str, object]) -> None:
+    sample = msgspec.structs.replace(wire.Sample("press-1", 1, 1, 0.0, 1, "digits", rows=1), **changes)
+
+    with pytest.raises(MessageError):
+        wire.decode_uplink(wire.encode(sample))
+
+
+@given(st.integers(0, 2**53), st.integers(1, wire.MAX_SAMPLE_ROWS), seconds)
+def test_an_order_for_rows_survives_signing(number: int, rows: int, expires: float) -> None:
+    order = wire.SampleOrder(number, "digits", rows, expires)
+    desired = wire.Desired("press-1", 1, 0.0, 1.0, (), samples=(order,))
+
+    assert wire.decode_desired(wire.encode_desired(desired)) == desired
+
+
 def test_a_message_too_large_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(MessageError, match="at most") as caught:
         wire.decode_uplink(bytes(wire.MAX_BYTES + 1))
@@ -123,7 +157,7 @@ def test_an_unknown_field_in_a_desired_state_is_refused() -> None:
         wire.decode_desired(msgspec.json.encode(document))
 
 
-@given(devices, st.sampled_from(("hello", "report", "window", "event")))
+@given(devices, st.sampled_from(("hello", "report", "window", "event", "sample")))
 def test_an_uplink_topic_is_parsed_to_what_it_was_built_from(device: str, kind: topics.Up) -> None:
     assert topics.parse_up(topics.up(device, kind)) == topics.UpTopic(device, kind)
 

@@ -55,7 +55,7 @@ class AgentSite:
     """The world of one device.
 
     Attributes:
-        reports, events, windows: What came up, in order, each once.
+        reports, events, windows, samples: What came up, in order, each once.
         hellos: Greetings.
     """
 
@@ -69,6 +69,7 @@ class AgentSite:
     reports: list[wire.Report] = field(default_factory=list)
     events: list[wire.Event] = field(default_factory=list)
     windows: list[wire.Window] = field(default_factory=list)
+    samples: list[wire.Sample] = field(default_factory=list)
     hellos: list[wire.Hello] = field(default_factory=list)
     newest: bytes | None = None
     _seen: set[tuple[int, int]] = field(default_factory=set)
@@ -94,6 +95,7 @@ class AgentSite:
         window_seconds: float = 0.5,
         heartbeat_seconds: float = 60.0,
         save_seconds: float = 600.0,
+        samples: tuple[wire.SampleOrder, ...] = (),
         **changes: object,
     ) -> wire.Desired:
         """Sign and send the desired state that names ``versions``; ``changes`` apply to each of them."""
@@ -112,7 +114,7 @@ class AgentSite:
         reporting = wire.Reporting(
             window_seconds=window_seconds, heartbeat_seconds=heartbeat_seconds, save_seconds=save_seconds
         )
-        desired = wire.Desired(DEVICE, self.sequence, now, now + 3600, models, reporting)
+        desired = wire.Desired(DEVICE, self.sequence, now, now + 3600, models, reporting, samples)
         self.newest = self.repository.envelope(desired)
         self.send(self.newest)
         return desired
@@ -174,13 +176,13 @@ class AgentSite:
                     self.hellos.append(came)
                     if self.newest is not None and came.desired < self.sequence:
                         client.publish(topics.down(DEVICE, "desired"), self.newest, qos=1)
-                case wire.Report() | wire.Event() | wire.Window():
+                case wire.Report() | wire.Event() | wire.Window() | wire.Sample():
                     self._keep(came)
                     stored = stored_upto(self._seen, came.epoch)
                     client.publish(topics.down(DEVICE, "stored"), wire.encode(stored), qos=1)
             self._news.notify_all()
 
-    def _keep(self, message: wire.Report | wire.Event | wire.Window) -> None:
+    def _keep(self, message: wire.Outboxed) -> None:
         if (message.epoch, message.sequence) in self._seen:
             return
         self._seen.add((message.epoch, message.sequence))
@@ -192,6 +194,8 @@ class AgentSite:
                 self.events.append(message)
             case wire.Window():
                 self.windows.append(message)
+            case wire.Sample():
+                self.samples.append(message)
 
     # The publisher
 

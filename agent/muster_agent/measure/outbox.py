@@ -7,14 +7,14 @@ the watermark up. How much may be on its way is bounded, so that a broker that a
 controller is down cannot pull the whole outbox into that state.
 
 When the outbox is full: first the pair of neighbouring windows of one version that is cheapest to merge is
-merged; then reports that a newer one replaces are dropped, then the oldest windows. Events are never dropped;
-that something was is an event itself.
+merged; then samples are dropped, reports that a newer one replaces, and the oldest windows. Events are never
+dropped; that something was is an event itself.
 """
 
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from muster_agent.measure import open_windows, outboxed
+from muster_agent.measure import open_windows, outboxed, sample_counts
 from muster_agent.measure.outbox_database import hold, move, open_or_begin, refusals
 from muster_agent.update.state import DETAIL_LENGTH
 from muster_agent.update.steps import EventKind
@@ -37,6 +37,7 @@ from muster_models.wire import (
     Outboxed,
     OutboxStatus,
     Report,
+    Sample,
     ShadowCounts,
     Stored,
     Window,
@@ -71,21 +72,7 @@ class WindowPart:
 
     def sent_by(self, device: str) -> Window:
         """Return the message, which has no number yet."""
-        return Window(
-            device=device,
-            epoch=0,
-            sequence=0,
-            model=self.model,
-            manifest=self.manifest,
-            baseline=self.baseline,
-            start=self.start,
-            end=self.end,
-            calls=self.calls,
-            errors=self.errors,
-            latency=self.latency,
-            sketch=self.sketch,
-            shadow=self.shadow,
-        )
+        return Window(device, 0, 0, **vars(self))
 
 
 class Place(Enum):
@@ -203,22 +190,42 @@ class Outbox:
             StorageError: The disk refused; nothing was added.
         """
         now, detail = self._now(), detail[:DETAIL_LENGTH]
-        event = Event(
-            self._device, 0, 0, now, kind, model=model, manifest=manifest, reason=reason, detail=detail
-        )
-        self._add(event, now)
+        self._add(Event(self._device, 0, 0, now, kind, model, manifest, reason, detail), now)
+
+    def add_sample(self, sample: Sample, *, most: int) -> bool:
+        """Add rows of an order, or why none come; False where it has had ``most``, or was told why."""
+        with self._lock, self._transaction():
+            is_new = sample_counts.count(self._database, sample, most=most)
+            if is_new:
+                self._put(sample, self._now(), str(sample.order))
+            return is_new
+
+    def keep_samples(self, orders: Sequence[int]) -> None:
+        """Forget the rows that no other order than these asks for, unless they are under way."""
+        with self._lock, self._transaction():
+            held = ", ".join(f"'{order:d}'" for order in orders)
+            self._delete(f"sequence IS NULL AND kind = 'sample' AND grouping NOT IN ({held})")
+            sample_counts.forget_others(self._database, orders)
+
+    def sampled(self, order: int) -> int:
+        """Return how many rows an order has had."""
+        with self._lock, refusals(self._path):
+            return sample_counts.rows_of(self._database, order)
 
     def _now(self) -> float:
         return max(0.0, self._clock())  # a clock before 1970 has no form on the wire
 
     def _add(self, message: Outboxed, now: float) -> None:
         with self._lock, self._transaction():
-            self._insert(message, now)
-            dropped = self._expire(now)
-            if self._bytes > self._max_bytes:
-                dropped += self._evict()
-            if dropped:
-                self._tell_dropped(dropped, now)
+            self._put(message, now)
+
+    def _put(self, message: Outboxed, now: float, grouping: str = "") -> None:
+        self._insert(message, now, grouping)
+        dropped = self._expire(now)
+        if self._bytes > self._max_bytes:
+            dropped += self._evict()
+        if dropped:
+            self._tell_dropped(dropped, now)
 
     def _insert(self, message: Outboxed, now: float, grouping: str = "") -> None:
         parts = 1
@@ -364,9 +371,8 @@ class Outbox:
         while self._bytes > self._max_bytes * EVICT_TO:
             if self._merge_cheapest():
                 continue
-            gone = self._delete(f"id = ({outboxed.OLDEST_REPORT})") or self._delete(
-                f"id = ({outboxed.OLDEST_WINDOW})"
-            )
+            oldest = (outboxed.OLDEST_SAMPLE, outboxed.OLDEST_REPORT, outboxed.OLDEST_WINDOW)
+            gone = next((gone for one in oldest if (gone := self._delete(f"id = ({one})"))), 0)
             if not gone:
                 break
             dropped += gone

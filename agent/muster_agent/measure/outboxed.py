@@ -3,7 +3,7 @@
 from muster_models import wire
 from muster_models.errors import MessageError
 from muster_models.topics import Up
-from muster_models.wire import Event, Outboxed, Report, Window
+from muster_models.wire import Event, Outboxed, Report, Sample, Window
 
 CHEAPEST_PAIR = """
 SELECT id, following FROM (
@@ -12,6 +12,7 @@ SELECT id, following FROM (
     WINDOW pairs AS (PARTITION BY grouping ORDER BY id)
 ) WHERE following IS NOT NULL AND NOT is_fixed ORDER BY together, id LIMIT 1
 """
+OLDEST_SAMPLE = "SELECT id FROM message WHERE kind = 'sample' AND sequence IS NULL ORDER BY id LIMIT 1"
 OLDEST_REPORT = """
 SELECT id FROM message WHERE kind = 'report' AND sequence IS NULL
 AND id < (SELECT max(id) FROM message WHERE kind = 'report') ORDER BY id LIMIT 1
@@ -28,6 +29,8 @@ def kind_of(message: Outboxed) -> Up:
             return "window"
         case Event():
             return "event"
+        case Sample():
+            return "sample"
 
 
 def grouping_of(window: Window) -> str:

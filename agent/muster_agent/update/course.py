@@ -92,6 +92,7 @@ class Course:
             self.state,
             sequence=desired.sequence,
             reporting=desired.reporting,
+            samples=desired.samples,
             models=self.state.models | {model: after for model, (after, _) in steps.items()},
         )
         try:

@@ -14,6 +14,7 @@ from muster_models.wire import (
     Number,
     Phase,
     Reporting,
+    SampleOrder,
     Shadow,
     SlotReport,
 )
@@ -118,11 +119,13 @@ class AgentState(Struct, frozen=True):
 
     Attributes:
         sequence: Of the newest desired state that was accepted; an older one is a replay.
+        samples: Orders to hand out rows.
         models: By model name.
     """
 
     sequence: Number = 0
     reporting: Reporting = Reporting()
+    samples: tuple[SampleOrder, ...] = ()
     models: dict[ModelName, ModelState] = {}
     format: Literal[1] = 1
 

@@ -13,6 +13,7 @@ from muster_controller.api import (
     reporting,
     repository,
     rollouts,
+    samples,
     status,
     versions,
 )
@@ -25,7 +26,8 @@ from muster_models.errors import NotFoundError
 PREFIX = "/api/v1"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 ROOMS = (
-    status, devices, admission, versions, drift, reporting, labels, repository, rollouts, alarms, history,
+    status, devices, admission, versions, drift, reporting, labels, repository, rollouts, alarms, samples,
+    history,
 )  # fmt: skip
 
 

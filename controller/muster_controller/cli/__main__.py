@@ -20,6 +20,7 @@ from muster_controller.cli import (
     reporting,
     rollouts,
     rotation,
+    samples,
     signing,
     truth,
 )
@@ -55,6 +56,7 @@ def make_app() -> App:
         baseline.app,
         models.drift,
         reporting.app,
+        samples.app,
         truth.app,
         history.alarm,
         alarms.silence,

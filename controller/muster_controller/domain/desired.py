@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from muster_models.wire import Desired, DesiredModel, Reporting
+from muster_models.wire import Desired, DesiredModel, Reporting, SampleOrder
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,13 @@ class Content:
 
     models: tuple[DesiredModel, ...]
     reporting: Reporting
+    samples: tuple[SampleOrder, ...] = ()
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex: equal contents have equal digests."""
-        return hashlib.sha256(msgspec.json.encode([self.models, self.reporting], order="sorted")).hexdigest()
+        said = [self.models, self.reporting, self.samples]
+        return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class Held:
     expires: float
 
 
-def content(models: Iterable[DesiredModel], reporting: Reporting) -> Content:
-    """Return what one device should be told; the order of ``models`` does not matter.
+def content(
+    models: Iterable[DesiredModel], reporting: Reporting, samples: Iterable[SampleOrder] = ()
+) -> Content:
+    """Return what one device should be told; the order of ``models`` and ``samples`` does not matter.
 
     Raises:
         ValueError: A model is named twice.
@@ -46,7 +50,7 @@ def content(models: Iterable[DesiredModel], reporting: Reporting) -> Content:
     ordered = tuple(sorted(models, key=lambda model: model.model))
     if len({model.model for model in ordered}) != len(ordered):
         raise ValueError(f"each model once, got {[model.model for model in ordered]}")
-    return Content(ordered, reporting)
+    return Content(ordered, reporting, tuple(sorted(samples, key=lambda order: order.id)))
 
 
 def following(
@@ -63,4 +67,4 @@ def following(
     if held is not None and held.content == content.digest and now < (held.issued + held.expires) / 2:
         return None
     sequence = 1 if held is None else held.sequence + 1
-    return Desired(device, sequence, now, now + lifetime, content.models, content.reporting)
+    return Desired(device, sequence, now, now + lifetime, content.models, content.reporting, content.samples)

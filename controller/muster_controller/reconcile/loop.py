@@ -21,6 +21,7 @@ from muster_controller.config import Settings
 from muster_controller.delivery.post import Post
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.reconcile.listening import Listening
+from muster_controller.reconcile.sampling import end_samples
 from muster_controller.reconcile.telling import DAY_SECONDS, Publish, Telling
 from muster_controller.reconcile.training import Training
 from muster_controller.reconcile.truth import Truth
@@ -145,6 +146,7 @@ class Reconcile:
         self._guard("silence", self._listening.listen, now)
         self._guard("alarms", self._remind, now)
         self._guard("jobs", self._training.train, now)
+        self._guard("samples", end_samples, self._engine, now)
         self._guard("housekeeping", self._keep_house, now)
         self.last = Pass(now, time.monotonic() - began, self._faults)
 

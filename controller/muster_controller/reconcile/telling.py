@@ -16,11 +16,11 @@ from sqlalchemy import Engine
 from muster_controller.config import Settings
 from muster_controller.domain import desired as domain
 from muster_controller.domain.desired import Content, Held
-from muster_controller.store import assignments, desired, devices, reporting, versions
+from muster_controller.store import assignments, desired, devices, reporting, samples, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_models import topics
 from muster_models.trust.director import sign_desired
-from muster_models.wire import DesiredModel, Reporting
+from muster_models.wire import DesiredModel, Reporting, SampleOrder
 
 DAY_SECONDS = 86_400.0
 AT_ONCE = 1_000  # desired states read and sent together
@@ -79,6 +79,7 @@ class Telling:
             wanted = assignments.every(session)
             stopped = assignments.stopped(session)
             how = reporting.current(session, self._usual)
+            ordered = samples.open_orders(session, now)
             digests = {one.digest for models in wanted.values() for one in models}
             names = versions.names(session, digests)
         signed = [
@@ -87,7 +88,7 @@ class Telling:
             if (
                 state := self._sign(
                     member.id,
-                    self._content(wanted.get(member.id, ()), names, stopped, how),
+                    self._content(wanted.get(member.id, ()), names, stopped, how, ordered.get(member.id, ())),
                     _believe(held.get(member.id), member.held, now),
                     now=now,
                 )
@@ -138,6 +139,7 @@ class Telling:
         names: Mapping[str, str],
         stopped: frozenset[str],
         how: Reporting,
+        ordered: Sequence[SampleOrder],
     ) -> Content:
         models = [
             DesiredModel(
@@ -150,7 +152,7 @@ class Telling:
             )
             for one in wanted
         ]
-        return domain.content(models, how)
+        return domain.content(models, how, ordered)
 
     def _sign(self, device: str, content: Content, held: Held | None, *, now: float) -> desired.Signed | None:
         following = domain.following(device, content, held, now=now, lifetime=self._lifetime)

@@ -152,6 +152,20 @@ def table(model: type[SQLModel]) -> Table:
     return found
 
 
+def overwrite_deleted(session: Session) -> None:
+    """Let what this transaction deletes be overwritten, and not only be marked as free."""
+    session.connection().exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def erase_log(engine: Engine) -> None:
+    """Empty the log of past transactions, as far as nobody reads at this moment; later ones empty it too."""
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    finally:
+        connection.close()
+
+
 class Changes:
     """A number that changes whenever another connection commits: a cheap way to notice that there is news."""
 

@@ -3,9 +3,10 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from muster_controller.store import alarm_tables, order_tables, tables
+from muster_controller.store import alarm_tables, order_tables, sample_tables, tables
 
-TABLES = (tables, alarm_tables, order_tables)  # each module's tables are known once it was imported
+# The tables of each module are known once it was imported.
+TABLES = (tables, alarm_tables, order_tables, sample_tables)
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=SQLModel.metadata)
 context.run_migrations()
