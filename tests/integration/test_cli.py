@@ -214,10 +214,12 @@ def test_drift_without_windows_is_an_empty_page(controller: ControllerProcess) -
 @pytest.mark.usefixtures("digits")
 def test_exported_windows_begin_with_their_baselines(controller: ControllerProcess) -> None:
     lines = controller.muster("drift", "export", "digits").out.splitlines()
-    ((digest, columns),) = [(line["baseline"], line["columns"]) for line in map(json.loads, lines)]
+    baselines = [json.loads(line) for line in lines]  # nothing was measured here
 
-    assert len(digest) == 64
-    assert "brightness" in {column["name"] for column in columns}
+    assert baselines
+    for line in baselines:  # of every version that tests of this module have published by now
+        assert len(line["baseline"]) == 64
+        assert "brightness" in {column["name"] for column in line["columns"]}
 
 
 @pytest.mark.parametrize(
