@@ -1,5 +1,6 @@
 """What the drift page shows."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from muster_controller.domain.drift.detector import Signal
 from muster_controller.service import drift
 from muster_controller.service.drift import DriftQuery
+from muster_controller.service.sketches import Sketches
 from muster_controller.store import drift as store
+from muster_controller.store.baselines import Baselines
 from muster_models.errors import NotFoundError
 from support.office import Clock, Office, open_office
 
@@ -37,6 +40,14 @@ def test_the_fleet_is_the_sum_of_its_windows(office: Office) -> None:
     assert sum(view.features[0].counts) == 8000
     assert sum(view.latency) == view.calls == 8000
     assert [version.name for version in view.versions] == ["digits@1.0.0"]
+    assert not view.truncated
+
+
+def test_no_more_windows_are_read_than_are_kept(office: Office) -> None:
+    kept = Sketches(Baselines(office.context.blobs), most=7 * len(office.baseline.columns))
+    view = drift.show_drift(dataclasses.replace(office.context, sketches=kept), "digits", DriftQuery())
+
+    assert (view.windows, view.rows, view.truncated) == (7, 1400, True)
 
 
 def test_a_group_that_moved_stands_out_from_one_that_did_not(office: Office) -> None:

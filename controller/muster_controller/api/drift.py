@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from muster_controller.api.parts import Here
-from muster_controller.service import drift, drift_explain, drift_export
+from muster_controller.service import drift, drift_export, explaining
 from muster_controller.service.drift import DriftQuery
-from muster_controller.service.drift_explain import ExplainView
 from muster_controller.service.drift_export import ExportView
 from muster_controller.service.drift_views import DriftView
+from muster_controller.service.explaining import Explained
 
 router = APIRouter(tags=["drift"])
 
@@ -44,6 +44,6 @@ def explain_alarm(
     number: int,
     *,
     rounds: Annotated[int, Query(ge=1, le=10_000, description="How many rounds are shown.")] = 60,
-) -> ExplainView:
-    """Compute an alarm again from the stored windows, round by round."""
-    return drift_explain.explain(context, number, rounds=rounds)
+) -> Explained:
+    """Compute an alarm again from the stored windows or labels; ``how`` tells which, or that nothing is."""
+    return explaining.explain(context, number, rounds=rounds)
