@@ -82,19 +82,12 @@ class Stranger:
 
     def do(self, words: list[str]) -> str:
         """Run a command that ends, and return what it printed."""
-        done = self._run(words)
-        if "Server disconnected" in done.stderr:
-            # Seen twice on a loaded machine, cause unknown: a person would type it again. What was done after
-            # all is a conflict the second time, and fails.
-            done = self._run(words)
-        assert done.returncode == 0, f"{words}: {done.stderr}; {self.last_words()}"
-        return done.stdout
-
-    def _run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, timeout=SECONDS,
         )  # fmt: skip
+        assert done.returncode == 0, f"{words}: {done.stderr}; {self.ended()}; {self.last_words()}"
+        return done.stdout
 
     def begin(self, words: list[str]) -> None:
         """Run a command that keeps its terminal."""
@@ -115,9 +108,14 @@ class Stranger:
             assert time.monotonic() < deadline, self.last_words()
             time.sleep(POLL_SECONDS)  # other processes: there is only their answer to wait for
 
+    def ended(self) -> dict[str, int]:
+        """Return the exit status of each command that should go on running and does not."""
+        statuses = {str(child.args): child.poll() for child in self.running}
+        return {command: status for command, status in statuses.items() if status is not None}
+
     def last_words(self) -> dict[str, str]:
         """Return the end of each log."""
-        return {log.name: log.read_text()[-400:] for log in self.folder.glob("*.log")}
+        return {log.name: log.read_text()[-4000:] for log in self.folder.glob("*.log")}
 
     def runs(self, model: str) -> bool:
         """Tell whether the device's status shows a model that answers."""
