@@ -195,7 +195,14 @@ def test_an_alarm_is_told_by_its_sentence_or_else_by_its_headline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0.5, "30 minutes"), (1.5, "90 minutes"), (6.75, "6.8 hours"), (54.2, "2.3 days")]
+    ("count", "words"),
+    [
+        (0.005, "18 seconds"),
+        (0.5, "30 minutes"),
+        (1.5, "90 minutes"),
+        (6.75, "6.8 hours"),
+        (54.2, "2.3 days"),
+    ],
 )
 def test_a_delay_is_told_in_the_unit_that_suits_it(count: float, words: str) -> None:
     assert cost_words.hours(count) == words

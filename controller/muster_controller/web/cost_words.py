@@ -25,4 +25,5 @@ def hours(count: float) -> str:
     for unit, name in ((24.0, "days"), (1.0, "hours")):
         if count >= 2 * unit:
             return f"{count / unit:.2g} {name}"
-    return f"{count * 60:.0f} minutes"
+    seconds = count * 3600
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"  # noqa: PLR2004 - two units
