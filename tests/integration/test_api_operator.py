@@ -30,6 +30,7 @@ PATHS = {
     "/models/{model}": {"get"},
     "/models/{model}/drift": {"get"},
     "/models/{model}/drift/export": {"get"},
+    "/models/{model}/drift/threshold": {"get"},
     "/models/{model}/cost": {"get"},
     "/models/{model}/labels": {"get"},
     "/labels": {"post"},

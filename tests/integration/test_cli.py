@@ -212,6 +212,19 @@ def test_drift_without_windows_is_an_empty_page(controller: ControllerProcess) -
 
 
 @pytest.mark.usefixtures("digits")
+def test_a_named_threshold_stands_beside_its_false_alarms(controller: ControllerProcess) -> None:
+    shown = controller.muster("drift", "threshold", "digits", "--statistic", "psi", "--above", "0.2")
+    view = json.loads(
+        controller.muster(
+            "drift", "threshold", "digits", "--statistic", "ks", "--above", "0.1", "-o", "json"
+        ).out
+    )
+
+    assert "WITHOUT DRIFT" in shown.out
+    assert (view["statistic"], view["threshold"], view["windows"]) == ("ks", 0.1, 0)
+    assert "brightness" in {feature["name"] for feature in view["features"]}
+
+
 def test_exported_windows_begin_with_their_baselines(controller: ControllerProcess) -> None:
     lines = controller.muster("drift", "export", "digits").out.splitlines()
     baselines = [json.loads(line) for line in lines]  # nothing was measured here
@@ -227,6 +240,8 @@ def test_exported_windows_begin_with_their_baselines(controller: ControllerProce
     [
         ("drift explain 99", 3, "no alarm 99"),
         ("drift export nothing", 3, "no model"),
+        ("drift threshold digits --statistic chi --above 1", 2, "psi"),
+        ("drift threshold digits --statistic psi --above -1", 1, "above"),
         ("device show nobody", 3, "no device 'nobody'"),
         ("version show digits@9.9.9", 3, "no version digits@9.9.9"),
         ("rollout watch 99", 3, "no rollout 99"),

@@ -12,6 +12,7 @@ from muster_models import wire
 from muster_models.manifest import FeatureSpec, ValueOutput
 from muster_models.sketch.baseline import make_baseline
 from muster_models.sketch.codec import decode
+from muster_models.sketch.window import Sketch
 from muster_models.wire import Event, Reporting, Window
 from support.manifests import make_manifest
 from support.outboxes import open_outbox
@@ -215,6 +216,14 @@ def test_an_outbox_of_before_is_opened_and_gets_the_table(tmp_path: Path) -> Non
     assert len(sent(bench.killed())[0]) == 1
 
 
+def is_noisy(sketch: Sketch) -> bool:
+    """Tell whether rows that are all alike lie in several bins of some column.
+
+    One column in fifty hides its noise: the bin that holds the rows happens to get the most of it.
+    """
+    return any(np.count_nonzero(counts) > 1 for counts in sketch.counts)
+
+
 def test_noise_that_was_ordered_is_on_every_window_and_on_its_copy(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "outbox", epsilon=0.5)
     bench.call(1001.0, rows=500)
@@ -225,12 +234,11 @@ def test_noise_that_was_ordered_is_on_every_window_and_on_its_copy(tmp_path: Pat
 
     told, _ = sent(bench.killed())
 
-    # Every row is alike: without noise all lie in one bin.
     sketches = [decode(window.sketch, BASELINE) for window in told]
     assert [sketch.rows for sketch in sketches] == [500, 500]
-    assert all(np.count_nonzero(sketch.counts[0]) > 1 for sketch in sketches)
+    assert all(is_noisy(sketch) for sketch in sketches)
     assert {moments.rows for sketch in sketches for moments in sketch.moments} == {0}
-    assert not np.array_equal(sketches[0].counts[0], sketches[1].counts[0])
+    assert sketches[0] != sketches[1]
 
 
 def test_a_window_that_began_with_noise_is_told_with_it_after_the_order_is_withdrawn(tmp_path: Path) -> None:
@@ -241,4 +249,4 @@ def test_a_window_that_began_with_noise_is_told_with_it_after_the_order_is_withd
     bench.recorder.work()
 
     (part,) = bench.parts
-    assert np.count_nonzero(decode(part.sketch, BASELINE).counts[0]) > 1
+    assert is_noisy(decode(part.sketch, BASELINE))

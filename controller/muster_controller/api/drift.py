@@ -8,6 +8,7 @@ from muster_controller.api.parts import Here
 from muster_controller.service import drift, drift_export, explaining
 from muster_controller.service.drift import DriftQuery
 from muster_controller.service.drift_export import ExportView
+from muster_controller.service.drift_threshold import Statistic, ThresholdView, show_threshold
 from muster_controller.service.drift_views import DriftView
 from muster_controller.service.explaining import Explained
 
@@ -25,6 +26,20 @@ def show_drift(
 ) -> DriftView:
     """Return the distances of every column from its baseline, over recent windows."""
     return drift.show_drift(context, model, DriftQuery(subject, baseline, seconds))
+
+
+@router.get("/models/{model}/drift/threshold")
+def compare_with_threshold(
+    context: Here,
+    model: str,
+    *,
+    statistic: Annotated[Statistic, Query(description="What is held against the threshold.")],
+    above: Annotated[float, Query(ge=0, le=1e6, description="The threshold.")],
+    subject: Annotated[str, Query(description="all, label=value, or a device id.")] = drift.ALL,
+    seconds: Annotated[float | None, Query(gt=0, le=366 * 86_400, description="How far back.")] = None,
+) -> ThresholdView:
+    """Return how often recent windows lie above a threshold, and how often they would without drift."""
+    return show_threshold(context, model, DriftQuery(subject, None, seconds), statistic, above)
 
 
 @router.get("/models/{model}/drift/export")

@@ -1,6 +1,6 @@
 """``muster drift explain`` and ``export``: an alarm computed again, and what to compute it from."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -46,6 +46,7 @@ LABEL_STEPS = {
     "of late": "recent",
     "state": "state",
 }
+CROSSINGS = {"feature": "name", "windows above": "above", "share": "share", "without drift": "without_drift"}
 STEPS = {
     "round ends": "end",
     "detector": "value",
@@ -119,3 +120,26 @@ def export(model: str, /, *, connection: Connection = HERE) -> None:
             if page["upto"] is None:
                 return
             after = page["upto"]
+
+
+def threshold(
+    name: Annotated[str, Parameter(name="MODEL")],
+    /,
+    *,
+    statistic: Annotated[
+        Literal["psi", "ks", "js", "wasserstein", "linf"], Parameter(help="What is held against it.")
+    ],
+    above: Annotated[float, Parameter(help="The threshold, such as 0.2.")],
+    subject: Annotated[str, Parameter(help="all, a group as LABEL=VALUE, or a device.")] = "all",
+    seconds: Annotated[float | None, Parameter(help="How far back.")] = None,
+    connection: Connection = HERE,
+) -> None:
+    """Hold a classic statistic of recent windows against a threshold, beside its false alarms."""
+    query = {"statistic": statistic, "above": above, "subject": subject, "seconds": seconds}
+    with connection.open() as api:
+        view = api.get(f"/models/{name}/drift/threshold", query)
+    if connection.output == "json":
+        write_json(view)
+        return
+    write_fields(view, {"statistic": "statistic", "above": "threshold", "windows": "windows", "rows": "rows"})
+    write_section("Features", view["features"], CROSSINGS)

@@ -26,6 +26,8 @@ from muster_controller.store.views.alarms import AlarmFilter, AlarmView, list_al
 from muster_controller.store.views.names import VersionRef, name_versions
 from muster_controller.store.views.windows import Recent, count_baselines, list_baselines, list_windows
 from muster_models.errors import NotFoundError
+from muster_models.sketch.baseline import Baseline
+from muster_models.sketch.window import Sketch
 
 BUCKETS = 60
 MAX_WINDOWS = 4000
@@ -55,27 +57,20 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
     """
     watched = context.settings.drift.group_labels
     label = _label(query.subject, watched)
-    step = current(context).window_seconds
-    span = query.seconds or step * BUCKETS
-    bucket = max(step, span / BUCKETS)
-    # Whole buckets, so that a bucket holds the same windows each time it is looked at.
-    end = (context.clock() // bucket + 1) * bucket
-    start = end - max(1, round(span / bucket)) * bucket
+    period = _period(context, query)
     with context.reading() as session:
         members = devices.members(session)
         groups = {member.id: member.labels.get(label) for member in members}
-        wanted = Recent(model, start, end, _devices(query.subject, label, groups), MAX_WINDOWS)
+        wanted = _wanted(model, query, period, label, groups)
         found = _find(session, wanted, query.baseline)
         baseline = context.sketches.baseline(found.baseline)
-        # What is not kept would be decoded at each look: a model with many features shows fewer windows.
-        wanted = replace(wanted, limit=min(MAX_WINDOWS, context.sketches.room(baseline)))
+        wanted = _bounded(context, wanted, baseline)
         windows = list_windows(session, wanted, found.baseline)
         manifest = versions.get(session, found.digests[0]).manifest
         alarms = tuple(_open_alarms(session, model, found.baseline))
         judged = drift_store.judged(session, model, found.baseline)
     sketched = [window for window in windows if window.sketch]
     decoded = context.sketches.decoded(sketched, baseline)
-    period = Period(start, bucket, round((end - start) / bucket))
     scene = Scene(query.subject, _level(query.subject), label, groups, alarms)
     sketches = [(window, one.sketch) for window, one in zip(sketched, decoded, strict=True)]
     parts = [context.sketches.merged(bucket, baseline) for bucket in by_bucket(sketches, period)]
@@ -89,10 +84,10 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
         versions=found.versions,
         baselines=found.choices,
         choices=tuple(sorted({name for one in members for name in groups_of(one.labels, watched)})),
-        start=_moment(start),
-        end=_moment(end),
-        bucket_seconds=bucket,
-        buckets=tuple(_moment(start + index * bucket) for index in range(period.buckets)),
+        start=_moment(period.start),
+        end=_moment(period.end),
+        bucket_seconds=period.bucket,
+        buckets=tuple(_moment(period.start + at * period.bucket) for at in range(period.buckets)),
         devices=len({window.device for window in windows}),
         windows=len(windows),
         truncated=len(windows) == wanted.limit,
@@ -108,6 +103,44 @@ def show_drift(context: Context, model: str, query: DriftQuery) -> DriftView:
     )
     measured = [(window, one.measure) for window, one in zip(sketched, decoded, strict=True)]
     return with_watch(view, watch, windows=windows, measured=measured)
+
+
+def list_sketches(context: Context, model: str, query: DriftQuery) -> tuple[Baseline, list[Sketch]]:
+    """Return the baseline of a model and the sketches of recent windows over it, oldest first.
+
+    Raises:
+        NotFoundError: No such model, baseline, group or device.
+    """
+    label = _label(query.subject, context.settings.drift.group_labels)
+    with context.reading() as session:
+        groups = {member.id: member.labels.get(label) for member in devices.members(session)}
+        wanted = _wanted(model, query, _period(context, query), label, groups)
+        found = _find(session, wanted, query.baseline)
+        baseline = context.sketches.baseline(found.baseline)
+        windows = list_windows(session, _bounded(context, wanted, baseline), found.baseline)
+    sketched = [window for window in windows if window.sketch]
+    return baseline, [one.sketch for one in context.sketches.decoded(sketched, baseline)]
+
+
+def _period(context: Context, query: DriftQuery) -> Period:
+    step = current(context).window_seconds
+    span = query.seconds or step * BUCKETS
+    bucket = max(step, span / BUCKETS)
+    buckets = max(1, round(span / bucket))
+    # Whole buckets, so that a bucket holds the same windows each time it is looked at.
+    end = (context.clock() // bucket + 1) * bucket
+    return Period(end - buckets * bucket, bucket, buckets)
+
+
+def _wanted(
+    model: str, query: DriftQuery, period: Period, label: str, groups: Mapping[str, str | None]
+) -> Recent:
+    return Recent(model, period.start, period.end, _devices(query.subject, label, groups), MAX_WINDOWS)
+
+
+def _bounded(context: Context, wanted: Recent, baseline: Baseline) -> Recent:
+    # What is not kept would be decoded at each look: a model with many features shows fewer windows.
+    return replace(wanted, limit=min(MAX_WINDOWS, context.sketches.room(baseline)))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ class Period:
     bucket: float
     buckets: int
 
+    @property
+    def end(self) -> float:
+        """Where the last bucket ends."""
+        return self.start + self.buckets * self.bucket
+
     def index(self, moment: float) -> int:
         """Return the bucket in which a moment lies; what lies outside is in the first or the last."""
         return min(self.buckets - 1, max(0, int((moment - self.start) / self.bucket)))
