@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +22,12 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerP
         yield running
 
 
-def test_without_an_order_there_is_none_to_list_or_show(controller: ControllerProcess) -> None:
-    listed = controller.muster("sample", "list")
-    told = controller.muster("sample", "list", "-o", "json")
-    shown = controller.muster("sample", "show", "1", "--rows")
-    deleted = controller.muster("sample", "delete", "1")
+def test_without_an_order_there_is_none_to_list_or_show(tmp_path: Path) -> None:
+    with ControllerProcess(tmp_path) as controller:  # its own: the other tests order
+        listed = controller.muster("sample", "list")
+        told = controller.muster("sample", "list", "-o", "json")
+        shown = controller.muster("sample", "show", "1", "--rows")
+        deleted = controller.muster("sample", "delete", "1")
 
     assert (listed.code, listed.out) == (0, "")
     assert "no rows were ordered" in listed.err

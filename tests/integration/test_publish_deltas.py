@@ -65,6 +65,8 @@ def test_a_publisher_says_what_it_tried_and_a_device_fetches_the_patch_alone(
     before, _ = released(site, "digits@1.1.0")
     after, manifest = released(site, "digits@1.3.0")
     model = manifest.file("model")
+    # Other tests of this module may have released versions that it is named for as well.
+    (delta,) = (one for one in model.deltas if one.base == before.manifest.file("model").sha256)
     device = Store(RealDisk(tmp_path / "store"))
     device.load()
     with serving({}, folder=site.controller.home) as server:
@@ -81,9 +83,8 @@ def test_a_publisher_says_what_it_tried_and_a_device_fetches_the_patch_alone(
     assert f"model.onnx ({model.length} bytes) from digits@1.1.0: zstd-patch " in done.err
     assert "zstd-patch is shipped" in done.err
     assert "or from" in done.err
-    assert [delta.base for delta in model.deltas] == [before.manifest.file("model").sha256]
-    assert model.deltas[0].length < 0.1 * model.length
-    assert fetched == [f"/blobs/{model.deltas[0].sha256}"]
+    assert delta.length < 0.1 * model.length
+    assert fetched == [f"/blobs/{delta.sha256}"]
     assert downloader.rebuilt.files == 1
 
 
