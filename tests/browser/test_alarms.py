@@ -1,23 +1,22 @@
 """The pages about alarms in headless Chromium: acknowledging, silencing, receivers and jobs."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from muster_controller.config import JobSettings, WebhookSettings
 from muster_controller.reconcile.training import Training
 from muster_controller.serving import bind, make_server
 from muster_controller.web.app import make_dashboard
 from support.alarms import raise_alarm
+from support.chromium import open_chromium
 from support.office import Office, open_office, serving
 
 SHOTS = Path(os.environ.get("MUSTER_SCREENSHOTS", Path(__file__).parents[2] / ".cache/screenshots"))
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TOKEN = "operator-token"
 DESK = WebhookSettings("desk", "https://desk.example/hook?key=secret", "desk.secret")
 RETRAIN = JobSettings("retrain", kinds=("data-drift",), command=("/opt/training/run",))
@@ -25,12 +24,8 @@ RETRAIN = JobSettings("retrain", kinds=("data-drift",), command=("/opt/training/
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    assert path is not None, "scripts/browser brings Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+    with open_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

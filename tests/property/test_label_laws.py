@@ -31,7 +31,7 @@ def allowed(level: float) -> float:
 
 
 @pytest.mark.parametrize("truth", [0.5, 0.9, 0.99])
-def test_the_accuracy_stays_in_its_interval_at_every_one_of_a_thousand_looks(truth: float) -> None:
+def test_the_accuracy_stays_in_its_interval_at_looks_all_along_a_thousand_labels(truth: float) -> None:
     chance = np.random.default_rng(21)
     right = np.cumsum(chance.random((STREAMS, LOOKS)) < truth, axis=1)
     held = np.array([_is_held(row, truth) for row in right])

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Self, TypeVar
 
 from muster_models.durable import refusal
 
 BLOCK_BYTES = 16  # small, so that small files are torn in the middle too
+Change = TypeVar("Change")
 
 
 class PowerCut(BaseException):
@@ -167,7 +168,7 @@ class SimulatedDisk:
         """Keep what was safe, and of the rest what ``chance`` decides."""
         self.fault = None
         for folder in self._folders.values():
-            for change in _survivors(folder.pending, chance):
+            for change in survivors(folder.pending, chance):
                 _apply(folder.safe, change)
             folder.now, folder.pending = dict(folder.safe), []
         for inode in {
@@ -228,7 +229,8 @@ class SimulatedFile:
         pass
 
 
-def _survivors(pending: list[dict[str, _Inode | None]], chance: Random) -> list[dict[str, _Inode | None]]:
+def survivors(pending: list[Change], chance: Random) -> list[Change]:
+    """Return what a power cut leaves of changes that were not synced: none, all, the first, or any."""
     match chance.randrange(4):
         case 0:
             return []

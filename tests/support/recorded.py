@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from support.disk import survivors
+
 
 @dataclass(frozen=True)
 class Call:
@@ -90,7 +92,7 @@ class _Folder:
 
     def after_cut(self, chance: Random) -> "dict[str, _Node]":
         entries = dict(self.safe)
-        for change in _kept_changes(self.pending, chance):
+        for change in survivors(self.pending, chance):
             _apply(entries, change)
         return entries
 
@@ -247,18 +249,6 @@ def _torn(data: bytes, chance: Random) -> bytes:
     return chance.choice(
         (data, data[:half], bytes(len(data)), data[:half] + chance.randbytes(len(data) - half))
     )
-
-
-def _kept_changes(pending: list[dict[str, _Node | None]], chance: Random) -> list[dict[str, _Node | None]]:
-    match chance.randrange(4):
-        case 0:
-            return []
-        case 1:
-            return pending
-        case 2:
-            return pending[: chance.randint(0, len(pending))]
-        case _:
-            return [change for change in pending if chance.random() < 0.5]
 
 
 def told_by(calls: list[Call], number: int, path: Path) -> None:
