@@ -106,13 +106,20 @@ def test_a_device_without_a_label_is_in_no_group_of_it() -> None:
 
 
 def test_calls_that_take_longer_are_a_matter_of_performance_alone() -> None:
-    told = Course(slower=on(1.0, site="site-3")).run()
+    told = Course(slower=on(2.0, site="site-3")).run()
     ((name, alarm),) = told.items()
     lead = alarm.evidence["features"][0]
 
     assert name == ("performance", "group", "site=site-3")
     assert (alarm.feature, lead["own_unit"]) == ("latency", "ms")
-    assert lead["after"] / lead["before"] == pytest.approx(2.0, rel=0.35)
+    assert lead["after"] / lead["before"] == pytest.approx(4.0, rel=0.35)
+
+
+@pytest.mark.parametrize("bins", [0.5, -2.0], ids=["half as slow again", "four times as fast"])
+def test_calls_that_take_a_little_longer_or_less_long_are_nothing_to_tell(bins: float) -> None:
+    told = Course(slower=on(bins, site="site-3")).run()
+
+    assert told == {}
 
 
 def test_calls_that_fail_are_one_too() -> None:
@@ -124,7 +131,7 @@ def test_calls_that_fail_are_one_too() -> None:
 
 
 def test_two_causes_of_two_kinds_are_two_alarms() -> None:
-    told = Course(shift=on(1.5, site="site-0"), slower=on(1.5, site="site-0")).run()
+    told = Course(shift=on(1.5, site="site-0"), slower=on(2.5, site="site-0")).run()
 
     assert set(told) == {("data-drift", "group", "site=site-0"), ("performance", "group", "site=site-0")}
 

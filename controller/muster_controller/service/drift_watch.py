@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from muster_controller.config import DriftSettings
 from muster_controller.domain.drift.attribution import LEGS
 from muster_controller.domain.drift.calls import measure_calls
-from muster_controller.domain.drift.detector import SHARES_OF_RATE, DriftState, decode_state
+from muster_controller.domain.drift.detector import SHARES_OF_RATE, DriftState, decode_state, tolerance_of
 from muster_controller.domain.drift.measures import Measure
 from muster_controller.domain.drift.state import LEVELS, Level, Part
 from muster_controller.domain.drift.units import in_milliseconds, in_own_unit
@@ -107,7 +107,7 @@ class Watch:
             watched,
             told[0],
             buckets=self.period.buckets,
-            tolerance=self.settings.tolerance,
+            tolerance=tolerance_of(part, self.settings.tolerance),
             rounds=self.settings.calibration_windows,
         )
         run_length = self.settings.run_length / SHARES_OF_RATE[part]

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from muster_controller.domain.drift.calls import measure_calls
+from muster_controller.domain.drift import calls
 from muster_controller.domain.drift.detectors import update
 from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.drift.incidents import Bounds, follow
@@ -22,6 +22,7 @@ from muster_controller.domain.drift.measures import Entry, Measure, Measures, Sc
 from muster_controller.domain.drift.placing import AHEAD_ROUNDS, place
 from muster_controller.domain.drift.signals import Signal, tell
 from muster_controller.domain.drift.state import (
+    SIDES,
     DriftState,
     Incident,
     Kind,
@@ -56,6 +57,19 @@ class DriftConfig:
     round_seconds: float = 300.0
     history_seconds: float = 14 * 86_400.0
 
+    def of(self, part: Part) -> "DriftConfig":
+        """Return how one part is judged: it has its share of the rate, and latency a tolerance of its own."""
+        return dataclasses.replace(
+            self,
+            run_length=self.run_length / SHARES_OF_RATE[part],
+            tolerance=tolerance_of(part, self.tolerance),
+        )
+
+
+def tolerance_of(part: Part, tolerance: float) -> float:
+    """Return what does not matter in one part, where ``tolerance`` does not matter in columns."""
+    return max(tolerance, calls.TOLERANCE) if part == "performance" else tolerance
+
 
 def observe(
     state: DriftState,
@@ -84,14 +98,13 @@ def observe(
     scored = Scorer(baseline).measure([sketch for _, sketch in sketched])
     news: dict[Part, list[tuple[WindowFacts, Measure]]] = {
         "data": [(window, measure) for (window, _), measure in zip(sketched, scored, strict=True)],
-        "performance": list(zip(placed.windows, measure_calls(placed.windows), strict=True)),
+        "performance": list(zip(placed.windows, calls.measure_calls(placed.windows), strict=True)),
     }
     parts: dict[Part, Watched] = {}
     signals: list[Signal] = []
     for part, watched in state.parts.items():
-        run_length = config.run_length / SHARES_OF_RATE[part]
         added = _add(watched, news[part], config.round_seconds)
-        parts[part], ended = _close_all(added, config, run_length, groups=groups, now=now)
+        parts[part], ended = _close_all(added, config.of(part), part, groups=groups, now=now)
         signals += tell(part, parts[part].incidents, ended, baseline, now=now)
     return DriftState(state.baseline, parts, placed.spans, placed.counted), signals
 
@@ -140,7 +153,7 @@ def _add(watched: Watched, news: Sequence[tuple[WindowFacts, Measure]], seconds:
 
 
 def _close_all(
-    watched: Watched, config: DriftConfig, run_length: float, *, groups: Groups, now: float
+    watched: Watched, config: DriftConfig, part: Part, *, groups: Groups, now: float
 ) -> tuple[Watched, list[Incident]]:
     """Close every round that is over."""
     current = int(now // config.round_seconds)
@@ -150,7 +163,7 @@ def _close_all(
     for index in sorted(index for index in rounds if index < current - 1):
         end = (index + 1) * config.round_seconds
         held = rounds.pop(index)
-        watched, over = _close(watched, held, config, run_length, groups=groups, now=now, end=end)
+        watched, over = _close(watched, held, config, part, groups=groups, now=now, end=end)
         ended += over
     return dataclasses.replace(watched, open=rounds), ended
 
@@ -159,7 +172,7 @@ def _close(
     watched: Watched,
     held: Mapping[str, Entry],
     config: DriftConfig,
-    run_length: float,
+    part: Part,
     *,
     groups: Groups,
     now: float,
@@ -174,8 +187,9 @@ def _close(
     watched = dataclasses.replace(watched, levels=levels)
     if not found.names:
         return watched, ()
-    watched = update(watched, found, groups, tolerance=config.tolerance, end=end)
-    bounds = Bounds(run_length, config.tolerance, config.calibration_windows)
+    sides = calls.SIDES if part == "performance" else SIDES
+    watched = update(watched, found, groups, tolerance=config.tolerance, end=end, sides=sides)
+    bounds = Bounds(config.run_length, config.tolerance, config.calibration_windows)
     return follow(watched, groups, bounds, seen=frozenset(found.names), now=now)
 
 

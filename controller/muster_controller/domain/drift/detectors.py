@@ -41,7 +41,9 @@ class Peers:
     doubt: Store
 
 
-def update(state: Watched, found: Round, groups: Groups, *, tolerance: float, end: float) -> Watched:
+def update(
+    state: Watched, found: Round, groups: Groups, *, tolerance: float, end: float, sides: Store = SIDES
+) -> Watched:
     """Return the state after every detector has seen a round.
 
     Devices within the scope of an alarm are no peers, and are watched only as that alarm's own subject.
@@ -49,6 +51,7 @@ def update(state: Watched, found: Round, groups: Groups, *, tolerance: float, en
     Args:
         groups: Names of the groups that each device belongs to.
         end: Of the round, Unix seconds.
+        sides: Directions that matter, as ``SIDES``; 0 in the place of one that does not.
     """
     scopes = {(incident.level, incident.subject): frozenset(incident.devices) for incident in state.incidents}
     covered = frozenset().union(*scopes.values())
@@ -62,15 +65,18 @@ def update(state: Watched, found: Round, groups: Groups, *, tolerance: float, en
         peers=peers_of(found, free, middle),
         tolerance=tolerance,
         end=end,
+        sides=sides,
     )
     members = _members(found, free, groups, scopes)
     if members:
         merged, outside = merge_groups(found, free, middle, members)
-        banks["group"] = watch(banks["group"], merged, peers=outside, tolerance=tolerance, end=end)
+        banks["group"] = watch(
+            banks["group"], merged, peers=outside, tolerance=tolerance, end=end, sides=sides
+        )
     every = free | (("fleet", "all") in scopes)
     if every.sum() >= max(PEERS, len(state.levels.names) / 2):
         whole = merge_all(found.pick(every), Middle.of(found.moved, every))
-        banks["fleet"] = watch(banks["fleet"], whole, peers=None, tolerance=tolerance, end=end)
+        banks["fleet"] = watch(banks["fleet"], whole, peers=None, tolerance=tolerance, end=end, sides=sides)
     return replace(state, banks=banks)
 
 
@@ -161,11 +167,14 @@ def merge_all(found: Round, middle: Middle) -> Round:
     )
 
 
-def watch(bank: Bank, seen: Round, *, peers: Peers | None, tolerance: float, end: float) -> Bank:
+def watch(
+    bank: Bank, seen: Round, *, peers: Peers | None, tolerance: float, end: float, sides: Store = SIDES
+) -> Bank:
     """Return a bank whose detectors have seen as many subjects, each against its peer.
 
     Args:
         end: Of the round, Unix seconds.
+        sides: As in ``update``.
     """
     bank = bank.with_names(seen.names)
     index = bank.index()
@@ -176,7 +185,7 @@ def watch(bank: Bank, seen: Round, *, peers: Peers | None, tolerance: float, end
     # Tolerance and doubt are independent of each other, so they add up as variances do.
     sd = np.sqrt(noise)[..., None]
     allowed = np.sqrt(np.float32(tolerance**2) + doubt[..., None] * np.square(SLACKS, dtype=np.float32)) / sd
-    z = (moved[..., None] * SIDES / sd)[..., None] - allowed[..., None, :]
+    z = (moved[..., None] * sides / sd)[..., None] - allowed[..., None, :]
     effect = seen.effect[:, :, None]
     held = replace(bank, scores=bank.scores[at], shares=bank.shares[at])
     held = replace(

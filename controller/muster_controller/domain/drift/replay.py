@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from muster_controller.domain.drift.attribution import LEGS, Scene, make_scene
-from muster_controller.domain.drift.detector import SHARES_OF_RATE, DriftConfig, observe
+from muster_controller.domain.drift.detector import DriftConfig, observe
 from muster_controller.domain.drift.detectors import column_values, subject_values
 from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.drift.incidents import reach
@@ -144,7 +144,7 @@ def _step(
     recent = scene.moved[there, asked.column, leg]
     bound = reach(
         [subject_values(one) for one in watched.banks.values()],
-        config.run_length / SHARES_OF_RATE[asked.part],
+        config.of(asked.part).run_length,
     )
     return Step(
         end=end,
