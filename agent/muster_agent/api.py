@@ -19,6 +19,7 @@ from muster_agent.serving import localsocket, oip
 from muster_agent.serving.httpwire import Connection, HttpError, Message
 from muster_agent.serving.localsocket import is_answered
 from muster_agent.spare import find_spare
+from muster_models.counters import check_counts
 from muster_models.errors import PredictionError, Reason
 from muster_models.manifest import Quantisation
 
@@ -124,6 +125,16 @@ class Client:
             return oip.parse_response(answer.body, answer.headers.get(oip.HEADER_LENGTH))
         except HttpError as error:
             raise PredictionError(error.reason, str(error)) from error
+
+    def count(self, model: str, counts: Mapping[str, int]) -> None:
+        """Add to counters of the application; see ``Model.count``.
+
+        Raises:
+            PredictionError: No agent answers, it does not run the model, or the model has too many counters.
+            MessageError: A name or a number has the wrong form.
+        """
+        body = msgspec.json.encode(check_counts(counts))
+        self._ask(f"POST /muster/models/{model}/count HTTP/1.1", {"Host": "muster"}, body)
 
     def models(self) -> dict[str, str]:
         """Return the version that answers for each model.

@@ -100,8 +100,7 @@ class Agent:
         self._closing = contextlib.ExitStack()
         self._thread: threading.Thread | None = None
         try:
-            # Forked while this process has one thread and little memory.
-            zygote = zygote or Zygote.start()
+            zygote = zygote or Zygote.start()  # while this process has one thread and little memory
             self._defer(zygote.close)
             self.folder = Folder(Path(folder))
             self.settings = load_settings(self.folder)
@@ -169,6 +168,10 @@ class Agent:
     def answer(self, model: str, inputs: Mapping[str, ArrayLike]) -> Answer:
         """Return every output with an id for each row; see ``Model.answer``."""
         return predict_with_ids(self, model, inputs, self._ids)
+
+    def count(self, model: str, counts: Mapping[str, int]) -> None:
+        """Add to counters of the application; see ``Model.count``."""
+        self._recordings.count(model, counts)
 
     def serving(self) -> dict[str, Serving]:
         """Return what answers now, by model."""
@@ -244,6 +247,7 @@ class Agent:
             control=controls(self.status, self.roll_back),
             loading=self._loading,
             ids=self._ids,
+            count=self._recordings.count,
         )
         self._defer(server.close)
 
@@ -282,8 +286,7 @@ class Agent:
             pace=Pace(last_retry=broker.retry_seconds, hello=self.settings.hello_seconds),
         )
         self._defer(self._link.stop)
-        # What was measured last goes into the outbox while the link still stands.
-        self._defer(self._recordings.close)
+        self._defer(self._recordings.close)  # which fills the outbox once more, while the link still stands
 
     def _build_updating(self, store: Store, chance: random.Random) -> None:
         settings = self.settings
@@ -378,9 +381,8 @@ class Agent:
         )
 
     def _health(self) -> Health:
-        return measure(
-            now=time.time(), time_floor=self._verifier.time_floor, waiting=self._outbox.status().waiting
-        )
+        waiting = self._outbox.status().waiting
+        return measure(now=time.time(), time_floor=self._verifier.time_floor, waiting=waiting)
 
     def _between(self) -> None:
         if settle(self._outbox):
@@ -424,13 +426,13 @@ class Agent:
 
     def _worker_failed(self, model: str, digest: str, reason: Reason, detail: str) -> None:
         now, jitter = time.monotonic(), random.random()  # noqa: S311 - it spreads a fleet
-        self._loop.post(
-            model, WorkerFailed(digest=digest, reason=reason, detail=detail, now=now, jitter=jitter)
-        )
+        failed = WorkerFailed(digest=digest, reason=reason, detail=detail, now=now, jitter=jitter)
+        self._loop.post(model, failed)
 
     def _shadow_failed(self, model: str, digest: str, reason: Reason, detail: str) -> None:
-        now = time.monotonic()
-        self._loop.post(model, ShadowFailed(digest=digest, reason=reason, detail=detail, now=now))
+        self._loop.post(
+            model, ShadowFailed(digest=digest, reason=reason, detail=detail, now=time.monotonic())
+        )
 
     def _worker_restarted(self, model: str, digest: str, reason: Reason, detail: str) -> None:
         self._notices.tell_rarely(Notice("crashed", model, digest, reason, f"{detail}; it was started again"))

@@ -10,10 +10,11 @@
 """
 
 import asyncio
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +50,15 @@ class Answering(Protocol):
 
         Raises:
             PredictionError: The model failed to answer.
+        """
+        ...
+
+    def count(self, model: str, counts: Mapping[str, int]) -> None:
+        """Add to counters of the application.
+
+        Raises:
+            PredictionError: No version of the model answers here.
+            MessageError: A name or a number has the wrong form.
         """
         ...
 
@@ -105,6 +115,23 @@ class Model:
             PredictionError: As ``predict``.
         """
         return self._answering.answer(self.name, {**(inputs or {}), **named})
+
+    def count(self, name: str, amount: SupportsIndex = 1) -> None:
+        """Count something that the application knows and the model does not, such as parts scrapped.
+
+        It is added to the window of the version that answers now, and a rollout may compare it, per call,
+        with the control. Count 0 once at the start, so that "none" can be told from "nobody counts".
+
+        Args:
+            name: Such as ``scrap``: at most 32 of a-z, 0-9, ``_``, ``.`` and ``-``, a letter first.
+            amount: 0 or more.
+
+        Raises:
+            PredictionError: No agent answers, no version of the model runs, or it has too many counters.
+            MessageError: The name or the amount has the wrong form.
+            TypeError: The amount is no whole number.
+        """
+        self._answering.count(self.name, {name: operator.index(amount)})
 
     async def apredict(
         self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike

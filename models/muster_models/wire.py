@@ -22,6 +22,9 @@ Seconds = Annotated[float, Meta(ge=0, lt=2**40)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]  # what every reader holds exactly
 DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{2,62}\Z")]
 Detail = Annotated[str, Meta(max_length=600)]
+# What an application counts: few and short, so that they cost a window some hundred bytes at most.
+CounterName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.-]{0,31}\Z")]
+MAX_COUNTERS = 16  # of one window
 MAX_SAMPLE_ROWS = 1000  # of one order, from each device
 MAX_SAMPLE_BYTES = 96 * 1024  # of the inputs in one message, and of the outputs
 SampleBytes = Annotated[bytes, Meta(max_length=MAX_SAMPLE_BYTES)]
@@ -176,6 +179,7 @@ class Window(Struct, frozen=True, tag="window"):
         sketch: Bytes of ``sketch.codec``; may be empty when no row was sampled.
         parts: How many windows were merged into this one.
         shadow: What a candidate answered to the same calls; None where none was asked.
+        counters: What the application counted while this version answered, by name.
     """
 
     device: DeviceId
@@ -192,6 +196,7 @@ class Window(Struct, frozen=True, tag="window"):
     sketch: bytes
     parts: Number = 1
     shadow: ShadowCounts | None = None
+    counters: Annotated[dict[CounterName, Number], Meta(max_length=MAX_COUNTERS)] = {}
     format: Literal[1] = FORMAT
 
 

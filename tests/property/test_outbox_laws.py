@@ -98,7 +98,7 @@ class DeviceAndController(RuleBasedStateMachine):
             f"number {index}" for index in range(self.events)
         ]
         if not status.dropped:
-            assert self.controller.calls == self.added
+            assert self.controller.calls == self.controller.counted == self.added
 
     @invariant()
     @precondition(lambda self: hasattr(self, "outbox"))

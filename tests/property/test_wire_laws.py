@@ -33,6 +33,8 @@ shadows = st.builds(
     latency=st.lists(numbers, max_size=16).map(tuple),
     difference=st.floats(0, 1e300),
 )
+names = st.from_regex(r"[a-z][a-z0-9_.-]{0,31}", fullmatch=True)
+counters = st.dictionaries(names, numbers, max_size=wire.MAX_COUNTERS)
 windows = st.builds(
     wire.Window,
     device=devices,
@@ -48,6 +50,7 @@ windows = st.builds(
     latency=st.lists(numbers, max_size=16).map(tuple),
     sketch=st.binary(max_size=200),
     shadow=st.none() | shadows,
+    counters=counters,
 )
 reports = st.builds(
     wire.Report,

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from muster_agent.measure.outbox import Outbox, WindowPart
 from muster_models import wire
+from muster_models.counters import add_counts
 from muster_models.topics import Up
 from muster_models.wire import LATENCY_EDGES_MS, Outboxed, Stored, Window
 
@@ -15,7 +16,7 @@ DEVICE = "press-1"
 
 
 def part(number: int, *, model: str = "digits", size: int = 100) -> WindowPart:
-    """Return a window of which one call was number ``number``; ``calls`` counts add up under merging."""
+    """Return a window of which one call was number ``number``; its counts add up under merging."""
     return WindowPart(
         model=model,
         manifest="a" * 64,
@@ -26,6 +27,7 @@ def part(number: int, *, model: str = "digits", size: int = 100) -> WindowPart:
         errors=0,
         latency=(0,) * (len(LATENCY_EDGES_MS) + 1),
         sketch=bytes(size),
+        counters={"seen": 1},
     )
 
 
@@ -36,6 +38,7 @@ def add_up(first: Window, second: Window) -> Window:
         start=first.start,
         calls=first.calls + second.calls,
         parts=first.parts + second.parts,
+        counters=add_counts(first.counters, second.counters),
     )
 
 
@@ -83,3 +86,8 @@ class Controller:
     @property
     def calls(self) -> int:
         return sum(message.calls for message in self.messages if isinstance(message, Window))
+
+    @property
+    def counted(self) -> int:
+        """What the application counted, in all windows."""
+        return sum(message.counters["seen"] for message in self.messages if isinstance(message, Window))

@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from muster_agent.measure import recorder as room
+from muster_agent.measure.merging import merge_windows
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.measure.recorder import Array, Recorder, merge_windows
+from muster_agent.measure.recorder import Array, Recorder
 from muster_agent.measure.row_buffer import ROWS, RowBuffer
 from muster_models.errors import PredictionError, Reason, StorageError
 from muster_models.manifest import FeatureSpec

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from muster_agent.measure.merging import merge_windows
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.measure.recorder import Recorder, merge_windows
+from muster_agent.measure.recorder import Recorder
 from muster_agent.runner.processor import BURST_SECONDS, CpuBudget, process_clock
 from muster_agent.runner.shadow import MAX_WAITING, Shadowing, Terms, Told
 from muster_models.agreement import Comparison, add, nothing

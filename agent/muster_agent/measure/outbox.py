@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ from muster_models.wire import (
     OutboxStatus,
     Report,
     Sample,
-    ShadowCounts,
     Stored,
     Window,
 )
@@ -56,7 +55,7 @@ class WindowPart:
 
     Attributes:
         start, end: Unix seconds.
-        shadow: What a candidate answered to the same calls.
+        shadow, counters: What a candidate answered to the same calls; what the application counted meanwhile.
     """
 
     model: str
@@ -68,7 +67,8 @@ class WindowPart:
     errors: int
     latency: tuple[int, ...]
     sketch: bytes
-    shadow: ShadowCounts | None = None
+    shadow: wire.ShadowCounts | None = None
+    counters: dict[str, int] = field(default_factory=dict)
 
     def sent_by(self, device: str) -> Window:
         """Return the message, which has no number yet."""

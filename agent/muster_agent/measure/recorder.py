@@ -11,17 +11,17 @@ import random
 import secrets
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from muster_agent.measure.outbox import WindowPart
 from muster_agent.measure.row_buffer import ROWS, RowBuffer, as_objects
 from muster_models.agreement import add
+from muster_models.counters import add_counts, check_counts
 from muster_models.errors import MusterError, PredictionError, SketchError
 from muster_models.manifest import Manifest
 from muster_models.quantised import measured
@@ -31,7 +31,7 @@ from muster_models.sketch.features import extract
 from muster_models.sketch.privacy import privatise
 from muster_models.sketch.rows import Rows, concatenate
 from muster_models.sketch.window import Sketch, merge, sketch_rows
-from muster_models.wire import LATENCY_EDGES_MS, Reporting, ShadowCounts, Window
+from muster_models.wire import LATENCY_EDGES_MS, Reporting, ShadowCounts
 
 Array = NDArray[np.generic]
 
@@ -58,6 +58,7 @@ class _Running:
     errors: int = 0
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_EDGES_MS) + 1))
     shadow: ShadowCounts | None = None
+    counters: dict[str, int] = field(default_factory=dict)
     full: list[RowBuffer] = field(default_factory=list)
     rows: list[Rows] = field(default_factory=list)
     sketch: Sketch | None = None
@@ -86,6 +87,7 @@ class Recorder:
         emit: Takes every ended window that saw a call; called from ``work`` and ``close``.
         chance: Draws 0..1, for sampling.
         journal: Returns what keeps copies of the open window, every ``save_seconds``; None keeps none.
+        counters: Names that the application has counted by before: reported from the first window on.
 
     Attributes:
         skipped: Rows that were counted and not sketched: too many were waiting, or they did not fit.
@@ -102,6 +104,7 @@ class Recorder:
         emit: Callable[[WindowPart], None],
         chance: Callable[[], float] = random.random,
         journal: Callable[[], Journal] | None = None,
+        counters: Iterable[str] = (),
     ) -> None:
         self._manifest = manifest
         self._digest = digest
@@ -122,6 +125,7 @@ class Recorder:
         self._buffer: RowBuffer | None = None
         self._waiting = 0
         self.skipped = 0
+        self._counters = tuple(sorted(counters))
         now = clock()
         self._window = self._open(now, now)
         self._saved_at = now
@@ -173,6 +177,25 @@ class Recorder:
             window.last = now
             window.shadow = counts if window.shadow is None else add(window.shadow, counts)
 
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Add what the application counted to the open window.
+
+        A name that was counted once is in every later window too, with 0 where nothing was counted: what is
+        absent was never told, which is not the same as none.
+
+        Raises:
+            MessageError: A name or a number has the wrong form, or there are too many names.
+        """
+        counted = check_counts(counts)
+        now = self._clock()
+        with self._lock:
+            window = self._window
+            if not window.earliest <= now < window.end:
+                window = self._turn(now)
+            window.counters = add_counts(window.counters, counted)
+            window.last = now
+            self._counters = tuple(window.counters)
+
     def _keep(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> int:
         """Copy the rows of a call, and return how many."""
         try:
@@ -220,7 +243,7 @@ class Recorder:
         ended = self._window
         if now < ended.end:
             ended.end = max(ended.start, ended.last)
-        if ended.calls or ended.shadow is not None:
+        if ended.calls or ended.shadow is not None or any(ended.counters.values()):
             self._ended.append(ended)
             self._wake.set()
         self._window = self._open(now, ended.end)
@@ -230,7 +253,9 @@ class Recorder:
         length = self._reporting.window_seconds
         aligned = now // length * length
         start = aligned if earliest <= aligned else now
-        return _Running(start, aligned + length, start - length, now, self._reporting.epsilon)
+        counters = dict.fromkeys(self._counters, 0)
+        epsilon = self._reporting.epsilon
+        return _Running(start, aligned + length, start - length, now, epsilon, counters=counters)
 
     # Off the caller's thread
 
@@ -334,6 +359,7 @@ class Recorder:
             latency=tuple(window.latency),
             sketch=self._told(window),
             shadow=window.shadow,
+            counters=window.counters,
         )
 
     def _told(self, window: _Running) -> bytes:
@@ -404,38 +430,3 @@ def _drain(buffers: list[RowBuffer]) -> list[RowBuffer]:
     drained = list(buffers)
     buffers.clear()
     return drained
-
-
-def merge_windows(first: Window, second: Window, baseline: Baseline | None) -> Window | None:
-    """Return two windows of one version as one, which keeps the later one's place; None when that cannot be.
-
-    Windows in which two candidates were in shadow stay apart: their counts are about different things.
-
-    Args:
-        baseline: What both were sketched over; None when it is not on the device any more.
-    """
-    if baseline is None or len(first.latency) != len(second.latency):
-        return None
-    try:
-        sketches = [codec.decode(window.sketch, baseline) for window in (first, second) if window.sketch]
-        sketch = (
-            codec.encode(merge(*sketches), baseline) if len(sketches) > 1 else first.sketch or second.sketch
-        )
-        shadow = _merge_shadows(first.shadow, second.shadow)
-    except (SketchError, ValueError):
-        return None
-    return replace(
-        second,
-        start=min(first.start, second.start),
-        end=max(first.end, second.end),
-        calls=first.calls + second.calls,
-        errors=first.errors + second.errors,
-        latency=tuple(a + b for a, b in zip(first.latency, second.latency, strict=True)),
-        sketch=sketch,
-        parts=first.parts + second.parts,
-        shadow=shadow,
-    )
-
-
-def _merge_shadows(first: ShadowCounts | None, second: ShadowCounts | None) -> ShadowCounts | None:
-    return add(first, second) if first is not None and second is not None else first or second

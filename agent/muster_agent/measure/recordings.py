@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_agent.measure.merging import merge_windows
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.measure.recorder import Journal, Recorder, merge_windows
-from muster_models.errors import PredictionError, SketchError, StorageError
+from muster_agent.measure.recorder import Journal, Recorder
+from muster_models.errors import PredictionError, Reason, SketchError, StorageError
 from muster_models.sketch.baseline import Baseline, decode_baseline
 from muster_models.sketch.reference import check_fits
 from muster_models.trust.verified import VerifiedManifest
@@ -42,6 +43,7 @@ class Recordings:
         self._lock = threading.Lock()
         self._recorders: dict[Key, Recorder] = {}
         self._baselines: dict[str, Baseline] = {}
+        self._counters: dict[str, set[str]] = {}  # names counted by, of each model
 
     def begin(self, verified: VerifiedManifest, folder: Path) -> None:
         """Measure a version from now on; nothing changes for one that is measured already.
@@ -67,6 +69,7 @@ class Recordings:
                 clock=self._clock,
                 emit=self._emit,
                 journal=self._journal,
+                counters=self._counters.get(verified.manifest.model, ()),
             )
             self._baselines[baseline.digest] = baseline
             self._recorders[key] = recorder
@@ -107,6 +110,22 @@ class Recordings:
         recorder = self._recorders.get((model, digest))
         if recorder is not None:
             recorder.compare(counts)
+
+    def count(self, model: str, counts: Mapping[str, int]) -> None:
+        """Add what the application counted to the window of the version that answers; for any thread.
+
+        While one version gives way to another, that is the one that goes.
+
+        Raises:
+            MessageError: A name or a number has the wrong form, or there are too many names.
+            PredictionError: No version of the model is measured.
+        """
+        with self._lock:  # so that a version which begins just now knows every name
+            recorder = next((one for (name, _), one in self._recorders.items() if name == model), None)
+            if recorder is None:
+                raise PredictionError(Reason.LOAD_FAILED, f"no version of {model[:64]!r} runs here")
+            recorder.count(counts)
+            self._counters.setdefault(model, set()).update(counts)
 
     def merge(self, first: Window, second: Window) -> Window | None:
         """Return two windows of one version as one; None when their baseline is not known any more."""

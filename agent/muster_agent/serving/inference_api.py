@@ -29,6 +29,7 @@ from muster_models.runtime.protocol import check_inputs, fitted
 
 Array = NDArray[np.generic]
 Control = Callable[[bytes], bytes]
+Count = Callable[[str, Mapping[str, int]], None]
 _Kind = tuple[str, "np.dtype[np.generic]", tuple[int, ...]]
 Loading = Callable[[], Collection[str]]
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "tflite": "tflite"}
@@ -85,6 +86,7 @@ class Api:
         statistics: Counts what is asked; several of these may share one.
         loading: Returns the models that do not answer yet, because the agent has just started.
         ids: Makes the ids of predictions; None offers none.
+        count: Adds to the counters of an application; None offers none.
     """
 
     def __init__(
@@ -95,9 +97,11 @@ class Api:
         statistics: Statistics | None = None,
         loading: Loading = frozenset,
         ids: IdMaker | None = None,
+        count: Count | None = None,
     ) -> None:
         self._predictor = predictor
         self._ids = ids
+        self._add = count
         self._control = control
         self._loading = loading
         self._statistics = statistics or Statistics()
@@ -123,9 +127,8 @@ class Api:
     def _route(self, request: Message) -> Reply:
         method, target, _ = request.start
         path = unquote(target.partition("?")[0]).rstrip("/")
-        if path in self._control:
-            _expect(method, "POST")
-            return Reply(HTTPStatus.OK, self._control[path](request.body))
+        if path.startswith("/muster/"):
+            return self._beside(method, path, request.body)
         match path.split("/"):
             case ["", "v2", "models", "stats"] if "stats" not in self._predictor.serving():
                 _expect(method, "GET")
@@ -145,6 +148,18 @@ class Api:
             case ["", "v2", *rest]:
                 _expect(method, "GET")
                 return self._server(rest)
+            case _:
+                raise _nothing_at(path)
+
+    def _beside(self, method: str, path: str, body: bytes) -> Reply:
+        """Answer what is asked besides the protocol."""
+        if path in self._control:
+            _expect(method, "POST")
+            return Reply(HTTPStatus.OK, self._control[path](body))
+        match path.split("/"):
+            case ["", "muster", "models", model, "count"] if self._add is not None:
+                _expect(method, "POST")
+                return self._count(self._find(model, None), body, self._add)
             case _:
                 raise _nothing_at(path)
 
@@ -207,6 +222,14 @@ class Api:
                 return self._counted(serving, request)
             case _:
                 raise _nothing_at("/".join(rest))
+
+    def _count(self, serving: Serving, body: bytes, add: Count) -> Reply:
+        try:
+            counts = msgspec.json.decode(body, type=dict[str, int])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise oip.bad(f'expected {{"<name>": <whole number>}}: {error}') from error
+        add(serving.manifest.model, counts)
+        return _json({"name": serving.manifest.model, "version": serving.manifest.version})
 
     def _counted(self, serving: Serving, message: Message) -> Reply:
         began = time.perf_counter_ns()

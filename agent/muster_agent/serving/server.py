@@ -17,7 +17,7 @@ from muster_agent.prediction_ids import IdMaker
 from muster_agent.runner.channel import set_timeout
 from muster_agent.serving import localsocket
 from muster_agent.serving.httpwire import Connection, HttpError, Message, accepted_encoding, compressed
-from muster_agent.serving.inference_api import Api, Control, Loading, Predictor, Reply, failure
+from muster_agent.serving.inference_api import Api, Control, Count, Loading, Predictor, Reply, failure
 from muster_agent.serving.inference_statistics import Statistics
 from muster_models.errors import StorageError
 
@@ -36,7 +36,7 @@ class Server:
         predictor: Answers predictions.
         path: Where the Unix socket is made; removed at ``close``.
         port: A loopback TCP port to listen on as well; 0 takes a free one, None takes none.
-        control, loading, ids: See ``Api``.
+        control, loading, ids, count: See ``Api``.
 
     Raises:
         StorageError: The socket cannot be made, or another process serves it.
@@ -51,6 +51,7 @@ class Server:
         control: Mapping[str, Control] | None = None,
         loading: Loading = frozenset,
         ids: IdMaker | None = None,
+        count: Count | None = None,
     ) -> None:
         self.path = path
         self.port: int | None = None
@@ -59,7 +60,7 @@ class Server:
         self._places = threading.Semaphore(MAX_CONNECTIONS)
         self._closed = False
         statistics = Statistics()  # one for both, as it is the same models
-        make = functools.partial(Api, predictor, statistics=statistics, loading=loading, ids=ids)
+        make = functools.partial(Api, predictor, statistics=statistics, loading=loading, ids=ids, count=count)
         listeners = [(localsocket.listen(path), make(control or {}))]
         if port is not None:
             tcp = _listen_on_loopback(port, listeners[0][0])

@@ -111,17 +111,7 @@ class ColumnBaseline(Struct, frozen=True, forbid_unknown_fields=True):
 
     def tail_bins(self) -> NDArray[np.bool_]:
         """Return which bins lie outside everything the reference held; of a category, that of all others."""
-        counts = np.asarray(self.counts)
-        outside = np.zeros(self.bins, dtype=bool)
-        held = np.flatnonzero(counts[: self.ordinary])
-        if self.kind == "numeric" and len(held):
-            outside[: held[0]] = True
-            outside[held[-1] + 1 : self.ordinary] = True
-        if self.kind == "category":
-            outside[self.ordinary - 1] = True
-        if self.infinite is not None:
-            outside[self.infinite] = counts[self.infinite] == 0
-        return outside
+        return _tail_bins(self)
 
 
 class Baseline(Struct, frozen=True, forbid_unknown_fields=True, cache_hash=True):
@@ -182,6 +172,22 @@ def _narrow_edge_array(edges: tuple[float, ...]) -> NDArray[np.float32]:
         array = np.where(array < exact, np.nextafter(array, np.float32(np.inf)), array)
     array.flags.writeable = False
     return array
+
+
+@functools.lru_cache(maxsize=1024)
+def _tail_bins(column: ColumnBaseline) -> NDArray[np.bool_]:
+    counts = np.asarray(column.counts)
+    outside = np.zeros(column.bins, dtype=bool)
+    held = np.flatnonzero(counts[: column.ordinary])
+    if column.kind == "numeric" and len(held):
+        outside[: held[0]] = True
+        outside[held[-1] + 1 : column.ordinary] = True
+    if column.kind == "category":
+        outside[column.ordinary - 1] = True
+    if column.infinite is not None:
+        outside[column.infinite] = counts[column.infinite] == 0
+    outside.flags.writeable = False
+    return outside
 
 
 @functools.lru_cache(maxsize=1024)
