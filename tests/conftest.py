@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from story.chapters import Story
 from story.fleet import Fleet
+from support import databases
 from support.told import Silence, Told
 
 # Property tests measure no time: on a loaded machine a slow example is no failure. A commit has one verdict,
@@ -25,3 +26,20 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         yield Told(fleet, story, story.tell())
     finally:
         fleet.stop()
+
+
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a test the kind of database that it is marked with, or that the run asks for.
+
+    See ``support.databases``.
+    """
+    kind: str = getattr(request, "param", os.environ.get("MUSTER_TEST_DATABASE", "sqlite"))
+    with databases.using(kind):
+        yield kind
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers() -> Iterator[None]:
+    yield
+    databases.stop()

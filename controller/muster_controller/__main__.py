@@ -34,6 +34,9 @@ def init(
             validator=validators.Number(gte=0.5, lte=86_400),
         ),
     ] = 300.0,
+    database: Annotated[
+        str, Parameter(help="URL of a PostgreSQL database; without it, a SQLite file in FOLDER.")
+    ] = "",
     name: Annotated[
         tuple[str, ...],
         Parameter(negative="", help="A host name or address by which devices reach this machine."),
@@ -51,6 +54,7 @@ def init(
         port=port,
         device_port=device_port,
         mqtt_port=mqtt_port,
+        database=database,
         names=tuple(dict.fromkeys((*name, *Settings().names))),
         reporting=Reporting(window_seconds=window),
         device_host=ANY_ADDRESS if name else Settings().device_host,

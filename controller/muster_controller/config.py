@@ -137,6 +137,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         host: Where the operator's side listens; loopback unless a proxy with its own login stands before it.
+        database: URL of a PostgreSQL database; empty for the SQLite file of the folder.
         names: Host names and addresses under which devices reach this machine.
         enrol_on_request: Machines without a token may ask to be let in, and an operator decides by a code.
         broker: ``mosquitto``, or ``amqtt`` where Mosquitto cannot be had.
@@ -144,6 +145,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         reachable_seconds: A device that was silent for longer does not count as reachable.
         desired_days: How long a desired state is valid; it is renewed after half of that.
         window_days: How long the windows of single devices are kept.
+        drill_days: A model whose rollback was not rehearsed for so long is a finding; 0 for never.
         webhooks, jobs: None for none.
     """
 
@@ -152,6 +154,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     device_host: str = "127.0.0.1"
     device_port: Port = 8421
     mqtt_port: Port = 8883
+    database: str = ""
     broker: str = "auto"
     enrol_on_request: bool = False
     names: tuple[str, ...] = ("localhost", "127.0.0.1")
@@ -159,6 +162,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     reachable_seconds: Positive = 900.0
     desired_days: Positive = 30.0
     window_days: Positive = 14.0
+    drill_days: Annotated[float, Meta(ge=0)] = 90.0
     reporting: Reporting = Reporting()
     drift: DriftSettings = DriftSettings()
     labels: LabelSettings = LabelSettings()
@@ -179,7 +183,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.settings = root / "controller.toml"
-        self.database = root / "database.sqlite"
+        self.database = root / "database.sqlite"  # unless the settings name another one
         self.blobs = root / "blobs"
         self.tuf = root / "tuf"
         self.keys = root / "keys"
@@ -187,6 +191,11 @@ class Folder:
         self.broker = root / "broker"
         self.token = root / "operator.token"
         self.jobs = root / "jobs"
+
+
+def database_of(folder: Folder, settings: Settings) -> Path | str:
+    """Return where the database is: a file, or a URL."""
+    return settings.database or folder.database
 
 
 def load_settings(folder: Folder) -> Settings:

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from muster_controller.config import Folder, Settings
+from muster_controller.config import Folder, Settings, database_of
 from muster_controller.pki import Authority, write_private
-from muster_controller.store.engine import migrate, open_database
+from muster_controller.store.engine import is_empty, migrate, open_database
 from muster_models import toml_file
 from muster_models.errors import ConflictError, StorageError
 from muster_models.trust.keys import create_signer
@@ -21,8 +21,9 @@ def found(root: Path, settings: Settings, now: dt.datetime) -> Folder:
     """Make a controller's folder; it appears whole or not at all.
 
     Raises:
-        ConflictError: The folder exists and is not empty.
-        StorageError: The disk refuses.
+        ConflictError: The folder exists and is not empty, or the database is not.
+        InvalidInputError: The setting ``database`` is not a URL of PostgreSQL.
+        StorageError: The disk refuses, or the database's server.
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConflictError(f"{root}: exists already and is not empty")
@@ -45,8 +46,10 @@ def _fill(folder: Folder, settings: Settings, now: dt.datetime) -> None:
     for role in ONLINE_ROLES:
         create_signer(folder.keys / f"{role}.key", None)
     write_private(folder.token, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode())
-    engine = open_database(folder.database)
+    engine = open_database(database_of(folder, settings))
     try:
+        if not is_empty(engine):
+            raise ConflictError("database: it has tables already; give each controller a database of its own")
         migrate(engine)
     finally:
         engine.dispose()

@@ -1,6 +1,5 @@
 """The database on a real disk: its tables come and go with its data, and a unit of work is all or nothing."""
 
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,17 +9,20 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect
-from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, SQLModel, select
 
 from muster_controller.store.engine import Reading, Unit, migrate, open_database, unmigrate, upsert
 from muster_controller.store.tables import StopOrder
 from muster_models.errors import StorageError
+from support import databases
+from support.databases import BOTH, child_environment
+
+pytestmark = BOTH
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    engine = open_database(tmp_path / "database.sqlite")
+    engine = open_database(databases.place(tmp_path))
     migrate(engine)
     return engine
 
@@ -69,13 +71,6 @@ def test_a_database_of_a_newer_program_is_refused(engine: Engine) -> None:
 
     with pytest.raises(StorageError, match="does not fit this version of Muster"):
         migrate(engine)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "database.sqlite").write_bytes(b"this is a letter, not a database" * 100)
-
-    with pytest.raises(StorageError, match=r"database\.sqlite: file is not a database"):
-        open_database(tmp_path / "database.sqlite")
 
 
 def test_a_unit_that_fails_leaves_nothing_behind(engine: Engine) -> None:
@@ -133,40 +128,20 @@ def test_units_of_two_threads_take_their_turn(engine: Engine) -> None:
         assert session.get_one(StopOrder, "digits").at == 60
 
 
-def test_a_commit_is_synced_and_written_ahead(engine: Engine) -> None:
-    with engine.connect() as connection:
-        journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
-        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
-
-    assert (journal, synchronous) == ("wal", 2)
-
-
 def test_a_process_killed_within_a_unit_leaves_what_was_committed(tmp_path: Path) -> None:
-    path = tmp_path / "database.sqlite"
+    place = databases.place(tmp_path)
     program = (
-        "import os, sys, pathlib\n"
+        "import os, sys\n"
         "from muster_controller.store.engine import Unit, migrate, open_database\n"
         "from muster_controller.store.tables import StopOrder\n"
-        "engine = open_database(pathlib.Path(sys.argv[1])); migrate(engine)\n"
+        "from support.databases import parse_place\n"
+        "engine = open_database(parse_place(sys.argv[1])); migrate(engine)\n"
         "with Unit(engine) as session: session.add(StopOrder(model='committed', at=1))\n"
         "with Unit(engine) as session:\n"
         "    session.add(StopOrder(model='half', at=1)); session.flush(); os.kill(os.getpid(), 9)\n"
     )
 
-    done = subprocess.run([sys.executable, "-c", program, path], check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(place)], env=child_environment(), check=False)
 
     assert done.returncode == -9
-    assert stopped(open_database(path)) == ["committed"]
-
-
-def test_a_database_that_somebody_else_holds_is_reported_not_waited_for_for_ever(tmp_path: Path) -> None:
-    path = tmp_path / "database.sqlite"
-    engine = open_database(path, busy_seconds=0.05)
-    migrate(engine)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(OperationalError, match="locked"), Unit(engine):
-        pass
-
-    other.close()
+    assert stopped(open_database(place)) == ["committed"]

@@ -25,7 +25,7 @@ from muster_controller.store.engine import Reading
 from muster_controller.store.tables import Received, Refusal, WindowRecord
 from muster_models import topics, wire
 from story.ports import free_port
-from support import ingest_child
+from support import databases
 from support.client import SECONDS, Stranger, identity
 from support.controller import (
     Ground,
@@ -35,7 +35,10 @@ from support.controller import (
     make_hello,
     make_window,
 )
+from support.databases import BOTH
 from support.waiting import until
+
+pytestmark = BOTH
 
 DEVICES = ("berlin-1", "lyon-1", "oslo-1")
 
@@ -251,7 +254,9 @@ def test_killing_ingest_again_and_again_loses_nothing_and_counts_nothing_twice(g
 
 
 def start_child(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, str(ingest_child.__file__), str(folder), str(port)])
+    place = str(databases.place(folder))
+    command = [sys.executable, "-m", "support.ingest_child", str(folder), str(port), place]
+    return subprocess.Popen(command, env=databases.child_environment())
 
 
 def has_rows(ground: Ground, aim: int) -> bool:

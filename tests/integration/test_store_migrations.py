@@ -2,14 +2,24 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
 from sqlmodel import select
 
-from muster_controller.store import certificates, enrolment
+from muster_controller.domain.rollouts.draw import arms, draw
+from muster_controller.domain.rollouts.machine import Code
+from muster_controller.domain.rollouts.members import Failure
+from muster_controller.stepping import course_of
+from muster_controller.store import certificates, enrolment, rollouts
 from muster_controller.store.engine import Reading, Unit, migrate, open_database, unmigrate
 from muster_controller.store.tables import Device, EnrolmentToken
+from support import databases
 from support.controller import NOW
+from support.databases import BOTH
+from support.rollouts import make_plan
+
+pytestmark = BOTH
 
 PIN = "ab" * 32
 DEVICES = (
@@ -23,7 +33,7 @@ DEVICES = (
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     """A database of the first form, with a device, a revoked one, and a token that is out."""
-    engine = open_database(tmp_path / "database.sqlite")
+    engine = open_database(databases.place(tmp_path))
     migrate(engine)
     unmigrate(engine, "0001")
     with engine.begin() as connection:
@@ -65,3 +75,57 @@ def test_base_head_base_head_with_data(engine: Engine) -> None:
     migrate(engine)
     with Reading(engine) as session:
         assert session.exec(select(Device.id)).all() == []
+
+
+def test_a_rollout_under_way_keeps_its_draw_as_members(engine: Engine) -> None:
+    plan = make_plan(seed="7")
+    names = [f"device-{number}" for number in range(12)]
+    cuts = draw(plan, names)
+    drawn = arms(plan, cuts, names)
+    old = {
+        "phase": "running",
+        "admitted": 1,
+        "started_at": 1000.0,
+        "cuts": msgspec.to_builtins(cuts),
+        "failures": {names[0]: {"reason": "no-space", "detail": "4 MB short"}},
+        "acknowledged": [names[0]],
+    }
+    migrate(engine)
+    unmigrate(engine, "0008")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO rollout (id, model, digest, previous, phase, plan, state, created_at, "
+                "created_by, updated_at) "
+                "VALUES (3, 'digits', :digest, :previous, 'running', :plan, :state, 1, 'anna', 1)"
+            ),
+            {
+                "digest": plan.digest,
+                "previous": plan.previous,
+                "plan": msgspec.json.encode(plan).decode(),
+                "state": msgspec.json.encode(old).decode(),
+            },
+        )
+        for name in names:
+            digest = plan.digest if drawn[name] == 0 else plan.previous
+            connection.execute(
+                text(
+                    "INSERT INTO assignment (device, model, digest, rollout, since, probation_seconds) "
+                    "VALUES (:device, 'digits', :digest, 3, 1750000000123, 60)"
+                ),
+                {"device": name, "digest": digest},
+            )
+    migrate(engine)
+
+    with Reading(engine) as session:
+        course = course_of(session, 3)
+        ticking = rollouts.ticking(session)
+    members = course.state.members
+    assert {name: member.arm for name, member in members.items()} == drawn
+    assert {n for n, m in members.items() if m.given == 1_750_000_000.123} == {
+        n for n in names if drawn[n] == 0
+    }
+    assert members[names[0]].failure == Failure("no-space", "4 MB short")
+    assert members[names[0]].acknowledged
+    assert set(course.state.witnesses) == set(names)
+    assert (course.state.code, course.fence, ticking) == (Code.STARTED, 0, {"digits": {3: 0}})

@@ -16,7 +16,9 @@ from muster_controller.delivery.signature import load_keys, new_secret
 from muster_controller.store.alarm_tables import Delivery
 from muster_controller.store.engine import Unit, migrate, open_database
 from muster_models.errors import InvalidInputError
+from support import databases
 from support.alarms import deliveries, raise_alarm, receiver_of, remind, settings_of
+from support.databases import BOTH
 from support.receiver import (
     Receiver,
     babbles,
@@ -28,6 +30,8 @@ from support.receiver import (
     webhook,
 )
 from support.waiting import until
+
+pytestmark = BOTH
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -78,7 +82,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    engine = open_database(tmp_path / "database.sqlite")
+    engine = open_database(databases.place(tmp_path))
     migrate(engine)
     with receiving() as receiver:
         yield Desk(engine, tmp_path, receiver)

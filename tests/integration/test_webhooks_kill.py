@@ -1,6 +1,5 @@
 """The dispatcher is killed at every step between the alarm and its receiver: nothing is lost."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,21 +10,24 @@ from sqlmodel import select
 
 from muster_controller.store.alarm_tables import AlarmCare
 from muster_controller.store.engine import Reading, migrate, open_database
+from support import databases
 from support.alarms import deliveries
 from support.courier_child import work
+from support.databases import BOTH
 from support.receiver import receiving
 
-ROOT = Path(__file__).parents[2]
+pytestmark = BOTH
+
 STEPS = 20  # begins, commits and both sides of the try: two reads, the alarm, two reads, …
 # Inside the alarm's transaction, before the try is written down, before, after and once it is settled.
 SAMPLE = (4, 10, 13, 14, 16, 17)
 
 
 def run(folder: Path, url: str, dies_at: int) -> int:
-    paths = os.pathsep.join(str(ROOT / name) for name in ("models", "controller", "tests"))
+    place = str(databases.place(folder))
     return subprocess.run(
-        [sys.executable, "-m", "support.courier_child", str(folder), url, str(dies_at)],
-        env={**os.environ, "PYTHONPATH": paths},
+        [sys.executable, "-m", "support.courier_child", str(folder), url, str(dies_at), place],
+        env=databases.child_environment(),
         check=False,
         timeout=60,
     ).returncode
@@ -36,7 +38,7 @@ def run(folder: Path, url: str, dies_at: int) -> int:
     [step if step in SAMPLE else pytest.param(step, marks=pytest.mark.slow) for step in range(1, STEPS + 1)],
 )
 def test_a_kill_loses_nothing_and_a_repeat_has_the_same_id(tmp_path: Path, dies_at: int) -> None:
-    engine = open_database(tmp_path / "database.sqlite")
+    engine = open_database(databases.place(tmp_path))
     migrate(engine)
     with receiving() as receiver:
         code = run(tmp_path, receiver.url, dies_at)
@@ -58,7 +60,7 @@ def test_a_kill_loses_nothing_and_a_repeat_has_the_same_id(tmp_path: Path, dies_
 
 
 def test_a_life_without_a_kill_has_no_more_steps(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "database.sqlite")
+    engine = open_database(databases.place(tmp_path))
     migrate(engine)
     engine.dispose()
     with receiving() as receiver:

@@ -14,6 +14,7 @@ from muster_controller.delivery.courier import Courier, Send
 from muster_controller.delivery.http_post import Answer, Place, post
 from muster_controller.store.engine import open_database
 from support.alarms import deliveries, raise_alarm, settings_of
+from support.databases import parse_place
 from support.receiver import webhook
 
 
@@ -29,9 +30,9 @@ def work(engine: Engine, folder: Path, url: str, send: Send = post) -> None:
         pass
 
 
-def main(folder: Path, url: str, dies_at: int) -> None:
+def main(folder: Path, url: str, dies_at: int, place: Path | str) -> None:
     """Work, and be killed at step ``dies_at``, counted from 1."""
-    engine = open_database(folder / "database.sqlite")
+    engine = open_database(place)
     step = dying(dies_at)
     event.listen(engine, "begin", lambda _connection: step())
     event.listen(engine, "commit", lambda _connection: step())
@@ -59,4 +60,4 @@ def dying(left: int) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), parse_place(sys.argv[4]))

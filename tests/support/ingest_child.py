@@ -1,4 +1,4 @@
-"""A process that only ingests, so that a test can kill it: ``ingest_child.py FOLDER PORT``."""
+"""A process that only ingests, so that a test can kill it: ``ingest_child FOLDER PORT DATABASE``."""
 
 import sys
 import threading
@@ -10,12 +10,13 @@ from muster_controller.link import Address, Link
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
 from muster_controller.store.engine import open_database
+from support.databases import parse_place
 
 
-def main(folder: Path, port: int) -> None:
+def main(folder: Path, port: int, place: Path | str) -> None:
     link = Link(Address("127.0.0.1", port, folder / "pki"))
     ingest = Ingest(
-        open_database(folder / "database.sqlite"),
+        open_database(place),
         Baselines(Blobs(folder / "blobs")),
         clock=time.time,
         publish=link.publish,
@@ -27,4 +28,4 @@ def main(folder: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), parse_place(sys.argv[3]))

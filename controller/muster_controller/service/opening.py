@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from securesystemslib.signer import Signer
 
-from muster_controller.config import Folder, Settings
+from muster_controller.config import Folder, Settings, database_of
 from muster_controller.pki import Authority
 from muster_controller.service.context import Context
 from muster_controller.service.keyring import Director, Keyring
@@ -41,6 +41,7 @@ def open_folder(folder: Folder, settings: Settings, *, clock: Callable[[], float
 
     Raises:
         RequestError: A file of the folder is missing.
+        InvalidInputError: The setting ``database`` is not a URL of PostgreSQL.
         TrustError: A key file is damaged.
         StorageError: The database cannot be opened, or was written by a newer Muster.
     """
@@ -54,7 +55,7 @@ def open_folder(folder: Folder, settings: Settings, *, clock: Callable[[], float
     repository = Repository(
         folder.tuf, first["snapshot"], first["timestamp"], spare=lambda: keyring.generations
     )
-    engine = open_database(folder.database)
+    engine = open_database(database_of(folder, settings))
     try:
         migrate(engine)
     except BaseException:

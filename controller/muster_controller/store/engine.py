@@ -1,21 +1,22 @@
 """The database: opening it, bringing its tables up to date, and one transaction at a time.
 
-Only this module knows that it is SQLite.
+Which database it is, and what is its own, only ``sqlite`` and ``postgres`` know.
 """
 
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, Table, create_engine, event
-from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy import Connection, Engine, Table, event, inspect
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlmodel import Session, SQLModel
 
+from muster_controller.store import postgres, sqlite
 from muster_models.errors import StorageError
 
 BUSY_SECONDS = 30.0  # how long a transaction waits for the one that writes
@@ -23,36 +24,53 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITES = "muster_writes"
 
 
-def open_database(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> Engine:
-    """Open the database file, which is made when it does not exist; ``migrate`` makes its tables.
+class _Kind(Protocol):
+    """What each database does in a way of its own."""
+
+    def begin(self, connection: Connection, *, writes: bool) -> None: ...
+
+    def insert(self, target: Table, /) -> PostgresInsert | SqliteInsert: ...
+
+    def overwrite_deleted(self, connection: Connection, /) -> None: ...
+
+    def erase_deleted(self, engine: Engine, target: Table, /) -> None: ...
+
+    def looker(self, engine: Engine) -> Callable[[], Hashable]: ...
+
+    def describe(self, engine: Engine) -> str: ...
+
+
+_KINDS: Mapping[str, _Kind] = {"sqlite": sqlite, "postgresql": postgres}
+
+
+def open_database(place: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> Engine:
+    """Open the database, whose tables ``migrate`` makes.
+
+    Args:
+        place: A file of SQLite, which is made when it does not exist, or the URL of a PostgreSQL database.
+        busy_seconds: How long a transaction waits for the one that writes.
 
     Raises:
-        StorageError: The file cannot be opened or is not a database.
+        InvalidInputError: The URL is not one of PostgreSQL.
+        StorageError: The file cannot be opened or is not a database; the server does not answer or refuses.
     """
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": busy_seconds})
-    event.listen(engine, "connect", _prepare)
+    if isinstance(place, Path):
+        engine = sqlite.open_file(place, busy_seconds=busy_seconds)
+    else:
+        engine = postgres.open_url(place, busy_seconds=busy_seconds)
     event.listen(engine, "begin", _begin)
-    try:
-        engine.connect().close()
-    except Exception as error:
-        engine.dispose()
-        raise StorageError(f"{path}: {getattr(error, 'orig', error)}") from error
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    # Transactions begin where ``_begin`` says so, not at the first statement that the driver thinks writes.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: a device forgets what the watermark covers, so a commit must survive a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
 def _begin(connection: Connection) -> None:
-    # A transaction that will write takes its lock at once: it waits for its turn, and never fails half way.
     writes = connection.get_execution_options().get(_WRITES, True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    _KINDS[connection.dialect.name].begin(connection, writes=writes)
+
+
+def is_empty(engine: Engine) -> bool:
+    """Tell whether the database has no tables yet."""
+    with engine.connect() as connection:
+        return not inspect(connection).get_table_names()
 
 
 def migrate(engine: Engine) -> None:
@@ -131,7 +149,7 @@ class Reading(Unit):
 def insert_new(session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows; those whose key is already there stay as they are."""
     if rows:
-        session.execute(insert(table(model)).on_conflict_do_nothing(), list(rows))
+        session.execute(_insert(session, table(model)).on_conflict_do_nothing(), list(rows))
 
 
 def upsert(session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -139,7 +157,7 @@ def upsert(session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, 
     if not rows:
         return
     target = table(model)
-    statement: Insert = insert(target)
+    statement = _insert(session, target)
     keys = [column.name for column in target.primary_key]
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
@@ -154,27 +172,35 @@ def table(model: type[SQLModel]) -> Table:
 
 def overwrite_deleted(session: Session) -> None:
     """Let what this transaction deletes be overwritten, and not only be marked as free."""
-    session.connection().exec_driver_sql("PRAGMA secure_delete = ON")
+    connection = session.connection()
+    _KINDS[connection.dialect.name].overwrite_deleted(connection)
 
 
-def erase_log(engine: Engine) -> None:
-    """Empty the log of past transactions, as far as nobody reads at this moment; later ones empty it too."""
-    connection = engine.raw_connection()
-    try:
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-    finally:
-        connection.close()
+def erase_deleted(engine: Engine, model: type[SQLModel]) -> None:
+    """Erase what was deleted of a table from the files, as far as nobody reads it at this moment."""
+    _KINDS[engine.dialect.name].erase_deleted(engine, table(model))
+
+
+def describe(engine: Engine) -> str:
+    """Return in a few words which database it is, and whether it answers."""
+    return _KINDS[engine.dialect.name].describe(engine)
 
 
 class Changes:
     """A number that changes whenever another connection commits: a cheap way to notice that there is news."""
 
     def __init__(self, engine: Engine) -> None:
-        self._connection = engine.raw_connection()
+        self._look = _KINDS[engine.dialect.name].looker(engine)
+        self._seen: Hashable = None
+        self._number = 0
 
     def number(self) -> int:
         """Return the number now; only its being different from before says something."""
-        cursor = self._connection.cursor()
-        number: int = cursor.execute("PRAGMA data_version").fetchone()[0]
-        cursor.close()
-        return number
+        seen = self._look()
+        if seen != self._seen:
+            self._seen, self._number = seen, self._number + 1
+        return self._number
+
+
+def _insert(session: Session, target: Table) -> PostgresInsert | SqliteInsert:
+    return _KINDS[session.connection().dialect.name].insert(target)
