@@ -1,165 +1,37 @@
-"""What holds for every rollout: total, never stuck, never beyond the admitted stage, nothing on silence."""
+"""What holds for every course: never beyond the admitted stage, nothing on emptiness, few false stops.
 
-import functools
-import itertools
+That no state is stuck is in ``test_rollout_walk``.
+"""
+
 import math
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
-from muster_controller.domain.rollouts.draw import CONTROL, arms
-from muster_controller.domain.rollouts.evidence import Gate
+from muster_controller.domain.facts import WindowFacts
+from muster_controller.domain.rollouts.draw import CONTROL
+from muster_controller.domain.rollouts.judging.evidence import Gate
 from muster_controller.domain.rollouts.machine import (
     Abort,
     Event,
     Pause,
     Promote,
     Resume,
+    Retry,
+    RollBack,
     RolloutPhase,
-    Start,
-    State,
     Step,
-    Tick,
     assignments,
-    decide,
-    from_json,
     is_live,
-    to_json,
 )
 from muster_models.errors import Reason
 from muster_models.sketch.window import empty
-from muster_models.wire import Phase
-from support.rollouts import NEW, OLD, Answer, World, answer_with, make_plan
-from support.windows import DEVICES, Digits, window
-
-FINAL = frozenset({RolloutPhase.COMPLETED, RolloutPhase.ROLLED_BACK, RolloutPhase.ABORTED})
-
-
-@functools.lru_cache
-def version(name: str) -> Digits:
-    return Digits(name)
-
-
-def answers(old: str, new: str) -> Answer:
-    return answer_with({OLD: version(old), NEW: version(new)}, rows=(60, 120))
-
-
-@functools.lru_cache
-def reached_states(previous: str | None) -> tuple[State, ...]:
-    """Return at least one state of every phase and step that real courses lead to."""
-    found: dict[tuple[object, ...], State] = {}
-    orders: tuple[tuple[int, type[Event] | str], ...] = (
-        (999, ""), (14, "pause"), (20, "keep"), (20, "revert"), (999, "offline"), (999, "silent"),
-        (999, "long"),
-    )  # fmt: skip
-    for new, (when, what) in itertools.product(("1.1.0", "1.2.0"), orders):
-        rounds = 20 if what == "long" else 6
-        plan = make_plan(
-            previous=previous,
-            stages=[{"percent": share, "soak_seconds": 10, "minimum_rounds": rounds} for share in (25, 100)],
-            stage_deadline_seconds=30.0,
-            rollback_deadline_seconds=10.0,
-        )
-        world = World(plan, (lambda *_: None) if what == "silent" else answers("1.1.0", new))
-        world.run_before(10)
-        world.log.append(world.state)
-        world.start()
-        for tick in range(60):
-            world.tick()
-            if tick == when and what == "pause":
-                world.order(Pause("anna", "", world.now))
-            if tick == when and what in {"keep", "revert"}:
-                world.order(Abort("anna", "", "keep" if what == "keep" else "revert", world.now))
-            if what == "offline" and world.state.phase is RolloutPhase.ROLLING_BACK:
-                world.offline = set(DEVICES[:4])
-        for state in world.log:
-            found[state.phase, state.step, state.stage, state.admitted, state.soaked] = state
-    return tuple(found.values())
-
-
-def every_event(now: float) -> list[Event]:
-    nobody = Facts(now, {})
-    silent = Facts(now, {name: DeviceFacts(name) for name in DEVICES}, reachable_seconds=5.0)
-    failed = {
-        name: DeviceFacts(name, seen=now, current=OLD, target=NEW, phase=Phase.FAILED, reason=Reason.CRASHED)
-        for name in DEVICES
-    }
-    done = {name: DeviceFacts(name, seen=now, current=NEW, target=NEW) for name in DEVICES}
-    back = {name: DeviceFacts(name, seen=now, current=OLD) for name in DEVICES}
-    zero = window(
-        "oslo-1",
-        now - 5,
-        manifest=NEW,
-        sketch=empty(version("1.1.0").baseline),
-        baseline=version("1.1.0").baseline,
-    )
-    return [
-        *(Tick(facts) for facts in (nobody, silent, Facts(now, failed), Facts(now, done), Facts(now, back))),
-        Tick(Facts(now, done, [zero], 10**6)),
-        *(Start("anna", "", facts) for facts in (nobody, silent)),
-        Pause("anna", "", now),
-        Resume("anna", "", now),
-        Promote("anna", "", now),
-        Abort("anna", "", "keep", now),
-        Abort("anna", "", "revert", now),
-    ]
-
-
-def test_real_courses_reach_every_phase_and_step() -> None:
-    states = reached_states(OLD)
-
-    assert {state.phase for state in states} == set(RolloutPhase)
-    assert {state.step for state in states if state.phase is RolloutPhase.RUNNING} == set(Step)
-
-
-@pytest.mark.parametrize("previous", [OLD, None])
-@pytest.mark.parametrize("later", [0.0, 5.0, 1e6])
-def test_every_event_in_every_state_has_an_answer_and_nothing_is_stuck(
-    previous: str | None, later: float
-) -> None:
-    plan = make_plan(previous=previous, stage_deadline_seconds=30.0)
-    for state in reached_states(previous):
-        for event in every_event(state.since + later):
-            decision = decide(plan, state, event)
-            following = decision.state
-
-            assert following is state or decision.refused is None
-            assert not is_live(following) or following.deadline is not None or following.waiting != ""
-            assert following.phase not in FINAL or following.deadline is None
-            assert from_json(msgspec.json.decode(msgspec.json.encode(to_json(following)))) == following
-            assert set(assignments(plan, following, {n: DeviceFacts(n) for n in DEVICES})) <= set(DEVICES)
-
-
-@pytest.mark.parametrize("previous", [OLD, None])
-def test_time_alone_ends_every_wait_that_has_a_deadline(previous: str | None) -> None:
-    plan = make_plan(previous=previous, stage_deadline_seconds=30.0)
-    for state in reached_states(previous):
-        if not is_live(state) or state.deadline is None:
-            continue
-        silent = Facts(state.deadline + 1, {n: DeviceFacts(n) for n in DEVICES}, reachable_seconds=1.0)
-        following = decide(plan, state, Tick(silent)).state
-
-        assert (following.phase, following.step) != (state.phase, state.step)
-
-
-@pytest.mark.parametrize("previous", [OLD, None])
-def test_nothing_is_promoted_on_silence(previous: str | None) -> None:
-    plan = make_plan(previous=previous, stage_deadline_seconds=30.0)
-    for state in reached_states(previous):
-        following = state
-        for seconds in range(1, 400, 7):
-            now = state.since + seconds
-            quiet = {n: DeviceFacts(n, seen=now, current=NEW, target=NEW) for n in DEVICES}
-            following = decide(plan, following, Tick(Facts(now, quiet))).state
-
-        if state.ledger.rounds == 0 and state.phase is not RolloutPhase.COMPLETED:
-            assert (following.stage, following.admitted) == (state.stage, state.admitted)
-            assert following.phase is not RolloutPhase.COMPLETED
+from support.rollout_states import answers, version
+from support.rollouts import NEW, OLD, Answer, World, make_plan
+from support.windows import DEVICES, window
 
 
 def test_nothing_is_promoted_on_windows_without_rows() -> None:
@@ -207,6 +79,9 @@ happening = st.sampled_from(
         "keep",
         "revert",
         "promote",
+        "retry",
+        "back",
+        "jump",
         "tick",
         "tick",
         "tick",
@@ -230,7 +105,7 @@ def test_the_version_stays_within_admitted_stages_and_control_keeps_the_old_one(
     )
     world.run_before(8)
     world.start()
-    drawn = arms(world.plan, world.state.cuts, DEVICES)
+    drawn = {name: member.arm for name, member in world.state.members.items()}
     for what, which, ticks in story:
         happen(world, what, DEVICES[which])
         for _ in range(ticks):
@@ -238,9 +113,11 @@ def test_the_version_stays_within_admitted_stages_and_control_keeps_the_old_one(
             completed = world.state.phase is RolloutPhase.COMPLETED
             world.tick()
             allowed = {n for n, arm in drawn.items() if arm != CONTROL and arm < admitted}
+            sent_back = {n for n, member in world.state.members.items() if member.withdrawn}
 
             # Devices follow what was decided before this tick.
             assert completed or world.running(NEW) <= allowed
+            assert NEW not in {assignments(world.plan, world.state).get(name) for name in sent_back}
             assert not is_live(world.state) or world.state.deadline is not None or world.state.waiting != ""
             assert all(math.isfinite(gate.evidence or 0) for gate in evidence_gates(world))
 
@@ -256,9 +133,13 @@ def happen(world: World, what: str, device: str) -> None:
         "promote": Promote("anna", "", world.now),
         "keep": Abort("anna", "", "keep", world.now),
         "revert": Abort("anna", "", "revert", world.now),
+        "retry": Retry("anna", "", world.now),
+        "back": RollBack("anna", "", world.now, devices=(device,)),
     }
     if what in orders:
         world.order(orders[what])
+    elif what == "jump":
+        world.now -= 30.0
     elif what == "offline":
         world.offline.add(device)
     elif what == "online":

@@ -8,7 +8,7 @@ import numpy as np
 
 from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
 from muster_controller.domain.rollouts.machine import Decision, Event, Start, State, Tick, assignments, decide
-from muster_controller.domain.rollouts.plan import Plan, parse_plan
+from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.windows import DEVICES, Digits, window
@@ -69,6 +69,7 @@ class World:
         offline: Devices that neither hear nor say anything.
         faults: Why the new version fails on a device, by device.
         installing: Ticks that an installation takes.
+        known: What facts say besides devices and windows, such as ``download_bytes``.
         log: Every state that a decision led to.
     """
 
@@ -79,6 +80,7 @@ class World:
     offline: set[str] = field(default_factory=set)
     faults: dict[str, Reason] = field(default_factory=dict)
     installing: int = 2
+    known: dict[str, Any] = field(default_factory=dict)
     now: float = 1000.0
     state: State = field(default_factory=State)
     log: list[State] = field(default_factory=list)
@@ -127,11 +129,18 @@ class World:
         return {name for name, device in self.devices.items() if device.current == digest}
 
     def _facts(self, windows: tuple[WindowFacts, ...] | list[WindowFacts]) -> Facts:
-        return Facts(self.now, dict(self.devices), tuple(windows), len(self.windows), reachable_seconds=5.0)
+        return Facts(
+            self.now,
+            dict(self.devices),
+            tuple(windows),
+            len(self.windows),
+            reachable_seconds=5.0,
+            **self.known,
+        )
 
     def _live(self) -> None:
         """Pass one second: devices follow their assignments, then answer."""
-        wanted = assignments(self.plan, self.state, self.devices)
+        wanted = assignments(self.plan, self.state)
         for name in self.names:
             if name not in self.offline:
                 self._follow(name, wanted.get(name, self.devices[name].current))
@@ -141,6 +150,10 @@ class World:
 
     def _follow(self, name: str, wanted: str | None) -> None:
         device = self.devices[name]
+        if wanted == device.current and device.phase is Phase.FAILED:
+            # Like the real one, it forgets what failed when something else is wanted.
+            self.devices[name] = replace(device, target=wanted, phase=Phase.IDLE, reason=None)
+            return
         if wanted == device.current:
             done = Phase.COMMITTED if device.target == wanted else device.phase
             self.devices[name] = replace(device, phase=done) if device.phase is Phase.PROBATION else device

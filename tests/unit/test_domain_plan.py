@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from muster_controller.domain.rollouts.draw import CONTROL, WITNESSES, arms, draw, witnesses
-from muster_controller.domain.rollouts.plan import Plan, parse_plan
+from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_models.errors import RequestError
 from support.rollouts import NEW, OLD, make_plan
 
@@ -104,3 +104,62 @@ def test_witnesses_are_a_bounded_part_of_each_arm() -> None:
     chosen = witnesses(plan, arms(plan, draw(plan, names), names))
 
     assert sorted(list(chosen.values()).count(arm) for arm in (CONTROL, 0, 1)) == [WITNESSES] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"windows": [{"start": "25:00", "end": "03:00"}]}, r"\$\.windows\[0\]\.start"),
+        (
+            {"windows": [{"start": "02:00", "end": "02:00"}]},
+            r"windows\[1\] never opens.*expected two different",
+        ),
+        (
+            {"windows": [{"start": "02:00", "end": "03:00", "days": []}]},
+            r"windows\[1\]\.days must name a day",
+        ),
+        ({"windows": [{"start": "02:00", "end": "03:00", "days": ["mon", "mon"]}]}, "each day once"),
+        ({"windows": [{"start": "02:00", "end": "03:00", "days": ["monday"]}]}, r"\$\.windows\[0\]\.days"),
+        ({"windows": [{"start": "02:00"}]}, "missing required field `end`"),
+        ({"ramp": {"per_minute": 0}}, r"\$\.ramp\.per_minute"),
+        (
+            {"ramp": {"per_minute": 5, "growth": 2}},
+            "ramp.growth above 1 and ramp.after above 0 belong together",
+        ),
+        ({"ramp": {"per_minute": 5, "after": 2}}, "got growth 1 and after 2"),
+        ({"byte_budget": {"bytes": 0, "seconds": 60}}, r"\$\.byte_budget\.bytes"),
+        ({"retry": {"reasons": ["bad luck"]}}, r"\$\.retry\.reasons"),
+        ({"retry": {"reasons": []}}, r"\$\.retry\.reasons"),
+        ({"retry": {"jitter": 1}}, r"\$\.retry\.jitter"),
+        ({"abort": "explode"}, r"\$\.abort"),
+        ({"approval": {"needed": 0}}, r"\$\.approval\.needed"),
+        ({"start_at": -1}, r"\$\.start_at"),
+        ({"stages": [{"percent": 50}, {"percent": 60}]}, "of all stages so far together"),
+        ({"stages": [{"percent": 150}]}, r"\$\.stages\[0\]\.percent"),
+    ],
+)
+def test_a_wrong_pace_is_refused_and_the_field_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        make_plan(**changes)
+
+
+def test_a_window_may_last_the_whole_day_or_pass_midnight() -> None:
+    plan = make_plan(
+        windows=[
+            {"start": "00:00", "end": "24:00", "days": ["sat", "sun"]},
+            {"start": "22:30", "end": "04:00"},
+        ]
+    )
+
+    assert [window.days[0] for window in plan.windows] == ["sat", "mon"]
+
+
+def test_witnesses_that_are_watched_stay_so_when_others_join() -> None:
+    plan = make_plan()
+    names = [f"device-{i}" for i in range(100)]
+    drawn = arms(plan, draw(plan, names), names)
+    watched = witnesses(plan, dict(list(drawn.items())[:60]))
+    more = witnesses(plan, dict(list(drawn.items())[60:]), watched)
+
+    assert not watched.keys() & more.keys()
+    assert max(list((watched | more).values()).count(arm) for arm in (CONTROL, 0, 1)) <= WITNESSES

@@ -16,13 +16,21 @@ from muster_controller.broker.config import Revoked
 from muster_controller.config import DriftSettings, Settings
 from muster_controller.domain.rollouts import machine as domain
 from muster_controller.domain.rollouts.machine import RolloutPhase
-from muster_controller.domain.rollouts.plan import Plan, Stage, parse_plan
+from muster_controller.domain.rollouts.planning.plan import Plan, Stage
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.reconcile.loop import Outside, Reconcile
+from muster_controller.stepping import Stepping, course_of
 from muster_controller.store import assignments, desired, drift, enrolment, reporting, rollouts, versions
 from muster_controller.store.engine import Reading, Unit
-from muster_controller.store.facts import rollout_facts
-from muster_controller.store.tables import Alarm, Assignment, DesiredState, EventRecord, WindowRecord
+from muster_controller.store.facts import start_facts
+from muster_controller.store.tables import (
+    Alarm,
+    Assignment,
+    DesiredState,
+    EventRecord,
+    RolloutRecord,
+    WindowRecord,
+)
 from muster_models import topics, wire
 from muster_models.sketch.baseline import make_baseline
 from muster_models.trust.verified import VerifiedManifest
@@ -125,30 +133,19 @@ def publish(ground: Ground, version: str, release: int) -> VerifiedManifest:
 def start(ground: Ground, plan: Plan, now: float = NOW) -> int:
     """Start a rollout as the API does."""
     with Unit(ground.engine) as session:
-        facts = rollout_facts(
-            session, plan.model, upto=0, since=0, now=now, reachable_seconds=900, baselines=ground.baselines
-        )
+        facts = start_facts(session, plan.model, plan.digest, number=None, now=now, reachable_seconds=900)
         decision = domain.decide(plan, domain.State(), domain.Start("anna", "", facts))
         assert decision.refused is None
-        return rollouts.add(
-            session,
-            plan.model,
-            plan.digest,
-            previous=plan.previous,
-            phase=decision.state.phase,
-            plan=msgspec.to_builtins(plan),
-            state=domain.to_json(decision.state),
-            by="anna",
-            now=now,
-        )
+        return Stepping(Settings()).begin(session, plan, decision, by="anna", now=now).id
 
 
 def command(ground: Ground, number: int, order: domain.Event) -> None:
     """Hand an operator's command to a rollout as the API does."""
     with Unit(ground.engine) as session:
-        stored = rollouts.get(session, number)
-        state = domain.decide(parse_plan(stored.plan), domain.from_json(stored.state), order).state
-        rollouts.save(session, number, phase=state.phase, state=domain.to_json(state), now=NOW)
+        course = course_of(session, number)
+        decision = domain.decide(course.plan, course.state, order)
+        assert decision.refused is None
+        assert Stepping(Settings()).take(session, course, decision, NOW) is not None
 
 
 def phase_of(ground: Ground, number: int) -> str:
@@ -171,7 +168,7 @@ def first_install(ground: Ground, **changes: object) -> Plan:
 
 def held(ground: Ground) -> dict[str, int]:
     with Reading(ground.engine) as session:
-        return {device: state.sequence for device, state in desired.held(session).items()}
+        return {device: state.sequence for device, state in desired.held(session, DEVICES).items()}
 
 
 # Desired states
@@ -344,7 +341,7 @@ def test_a_rollout_gives_its_version_to_the_devices_of_its_stage(ground: Ground,
 
 
 def test_a_rollout_goes_on_to_the_whole_cohort_and_late_devices_follow(ground: Ground, line: Wire) -> None:
-    number = start(ground, first_install(ground))
+    number = start(ground, first_install(ground, dynamic=True))
     now = NOW
     for step in range(40):
         now = NOW + 20.0 * step
@@ -396,8 +393,8 @@ def test_a_command_that_comes_between_is_not_overwritten(
 
 def test_the_newest_rollout_decides_for_the_devices_it_names(ground: Ground, line: Wire) -> None:
     whole = first_install(ground, stages=(Stage(percent=100, soak_seconds=0),))
-    start(ground, whole)
-    tick(ground, line)
+    older = start(ground, whole)
+    command(ground, older, domain.Promote("anna", "known to be good", NOW))
     newer = publish(ground, "1.1.0", 2)
     plan = msgspec.structs.replace(
         whole, digest=newer.digest, previous=ground.release.digest, selector="site = berlin"
@@ -538,7 +535,7 @@ def outcome(ground: Ground) -> tuple[object, ...]:
         return (
             [(state.device, state.sequence, state.content) for state in states],
             assignments.of_model(session, "digits"),
-            [(stored.id, stored.phase) for stored in rollouts.of_model(session, "digits")],
+            [(row.id, row.phase) for row in session.exec(select(RolloutRecord).order_by("id"))],
             len(session.exec(select(EventRecord)).all()),
         )
 

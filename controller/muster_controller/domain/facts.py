@@ -1,6 +1,6 @@
 """What is known about devices and their windows when something is decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from muster_models.errors import Reason
@@ -17,6 +17,9 @@ class DeviceFacts:
         seen: When anything was last heard of it, Unix seconds; None for never.
         current: Digest of the version that it runs; None for none.
         target: Digest that it last worked towards; ``phase`` and ``reason`` are about that.
+        zone: Name of its time zone, such as ``Europe/Berlin``, as the device says.
+        hardware, agent, runtimes: As in ``wire.Hello``; empty when it never said.
+        memory_bytes, disk_free_bytes: 0 when it never said.
     """
 
     device: str
@@ -27,6 +30,12 @@ class DeviceFacts:
     phase: Phase = Phase.IDLE
     reason: Reason | None = None
     detail: str = ""
+    zone: str = "UTC"
+    hardware: str = ""
+    agent: str = ""
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int = 0
+    disk_free_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class WindowFacts:
         start, end: Unix seconds by the device's clock.
         calls, errors: As in ``wire.Window``; ``latency`` counts calls per bin of ``LATENCY_EDGES_MS``.
         sketch: None when no row was sampled; else made with the bins of ``baseline``.
+        counters: What the application counted meanwhile, by name.
     """
 
     device: str
@@ -49,6 +59,43 @@ class WindowFacts:
     latency: Sequence[int] = ()
     sketch: Sketch | None = None
     baseline: Baseline | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """What became known about the predictions of one device, version and window of time.
+
+    Attributes:
+        end: Of that window, Unix seconds by the device's clock.
+        of, right: Labelled predictions of classes, and how many were right.
+    """
+
+    device: str
+    manifest: str
+    end: float
+    of: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is known of a rollout's two versions besides windows; each part only where the plan asks for it.
+
+    Attributes:
+        crashes: Of the version since the rollout began, by device. A device tells of one a minute at most.
+        agreement: By device, rows on which candidate and current version agreed, and rows compared.
+        reliability: By version: evaluation rows per bin of confidence, and how many were answered right.
+        labels: New since ``Ledger.labels_upto``, in order of arrival; ``labels_upto`` is the newest's number.
+        beside: Devices that another rollout, of another model, has given a version.
+    """
+
+    crashes: Mapping[str, int] = field(default_factory=dict)
+    agreement: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    reliability: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    labels: Sequence[LabelFacts] = ()
+    labels_upto: int = 0
+    beside: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +108,11 @@ class Facts:
         windows: Of the plan's model and any version, new since ``State.upto``, in order of arrival.
         upto: Id of the newest window among them, or ``State.upto`` when there is none.
         reachable_seconds: A device that was silent for longer does not count as reachable.
+        download_bytes: Of all files of the plan's version; 0 when that is not known.
+        elsewhere: Devices that belong to another rollout of the model, which is live or newer: its number.
+        observed: What is known besides windows.
+        offsets: Of each time zone that is known, by name: seconds by which its walls are ahead of UTC now.
+        withdrawn: The plan's version is no longer listed.
     """
 
     now: float
@@ -68,6 +120,11 @@ class Facts:
     windows: Sequence[WindowFacts] = ()
     upto: int = 0
     reachable_seconds: float = 900.0
+    download_bytes: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    observed: Observed = Observed()
+    offsets: Mapping[str, float] = field(default_factory=lambda: {"UTC": 0.0})
+    withdrawn: bool = False
 
     def is_reachable(self, device: DeviceFacts) -> bool:
         """Tell whether a device was heard of lately enough to be waited for."""

@@ -15,6 +15,9 @@ they are, up to ``MOST``, because that costs a tenth. Variances are estimated, s
 approximately; ``tests/property/test_sequential_laws.py`` measures how closely.
 """
 
+import functools
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,6 +34,7 @@ DETECTOR_BETS = np.array([0.25, 0.5, 1.2, 2.5])
 RATE_FACTORS = np.array([2.0, 5.0, 50.0])
 MOST = np.float32(1e30)  # no detector says more, so that one falls again soon after what it tells of is over
 _LARGEST_RATE = 0.95
+_HALVINGS = 50  # to the last digits of a float
 _LARGEST_GAIN = np.float32(60.0)
 _NARROW_BETS = DETECTOR_BETS.astype(np.float32)
 _NARROW_FACTORS = RATE_FACTORS.astype(np.float32)
@@ -96,6 +100,48 @@ def _step(detectors: Store, gain: Store) -> Store:
     if np.isnan(factor.sum()):
         after = np.where(np.isnan(factor), detectors, after)
     return np.asarray(after, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=4096)
+def reach(rounds: int, p: float) -> float:
+    """Return the sum of so many standardised observations at which an e-process reaches 1/p.
+
+    >>> round(reach(1, 0.05), 2), round(reach(100, 0.05), 2)
+    (3.06, 29.52)
+    """
+    wanted = -math.log(p)
+    low, high = 0.0, float(np.min((wanted + math.log(len(BETS))) / BETS + rounds * BETS / 2))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if log_mean(BETS * middle - rounds * BETS**2 / 2) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def interval(
+    rounds: int, *, precision: float, score: float, slack: float, p: float
+) -> tuple[float, float] | None:
+    """Return a confidence sequence for a mean: the values that bets against them have not yet refuted.
+
+    It inverts the e-processes of ``bet``, one against each side: after n rounds with standard errors s, the
+    bet against "the mean is at most m" has seen z = (x - m) / s, and reaches 1/p when the sum of these
+    reaches ``reach(n, p)``, which is linear in m. Each end holds with probability 1 - p, at every look
+    together: a discrete mixture boundary (Howard, Ramdas, McAuliffe and Sekhon 2021, "Time-uniform,
+    nonparametric, nonasymptotic confidence sequences"). Clipping, which only weakens a test, is left out.
+
+    Args:
+        precision, score: Sums over rounds of 1 / s and of x / s.
+        slack: Sum of what is granted to both tests, by s.
+
+    Returns:
+        None before the first round.
+    """
+    if rounds == 0 or precision <= 0:
+        return None
+    wide = reach(rounds, p) + slack
+    return (score - wide) / precision, (score + wide) / precision
 
 
 def log_mean(logs: Array, axis: int | tuple[int, ...] = -1) -> Array:

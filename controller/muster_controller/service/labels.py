@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from muster_controller.domain.drift.groups import groups_of
-from muster_controller.domain.facts import DeviceFacts
 from muster_controller.domain.labels.counts import total
 from muster_controller.domain.labels.detector import promise_of
 from muster_controller.domain.rollouts import draw
-from muster_controller.domain.rollouts import machine as rollout
-from muster_controller.domain.rollouts.plan import parse_plan
 from muster_controller.service import label_figures as figures
 from muster_controller.service.context import Context
 from muster_controller.service.label_views import (
@@ -22,7 +19,8 @@ from muster_controller.service.label_views import (
     Level,
     VersionTruthView,
 )
-from muster_controller.store import devices, labels, rollouts, versions
+from muster_controller.stepping import course_of
+from muster_controller.store import devices, labels, versions
 from muster_controller.store.labels import Entry, Wanted
 from muster_controller.store.versions import Release
 from muster_controller.store.views.alarms import AlarmFilter, AlarmView, list_alarms
@@ -111,15 +109,13 @@ def show_arms(context: Context, number: int) -> ArmsView:
         NotFoundError: No such rollout.
     """
     with context.reading() as session:
-        stored = rollouts.get(session, number)
-        plan, state = parse_plan(stored.plan), rollout.from_json(stored.state)
+        course = course_of(session, number)
+        plan, state = course.plan, course.state
         manifest = versions.get(session, plan.digest).manifest
-        facts = {one.id: DeviceFacts(one.id, one.labels) for one in devices.members(session)}
         wanted = Wanted(plan.model, state.started_at, context.clock() + DAY_SECONDS)
-        found = labels.between(session, wanted) if state.cuts.stages else []
+        found = labels.between(session, wanted) if state.members else []
     entries = [entry for entry in found if entry.cell.start >= state.started_at]
-    cohort = draw.cohort(plan, facts)
-    drawn = draw.arms(plan, state.cuts, cohort) if state.cuts.stages else {}
+    drawn = {device: member.arm for device, member in state.members.items()}
     treated = [
         entry
         for entry in entries

@@ -1,36 +1,40 @@
 """Rollouts: what would happen, starting one, steering it, and looking at it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from sqlmodel import Session
 
-from muster_controller.delivery.post import Post
 from muster_controller.domain.facts import DeviceFacts
 from muster_controller.domain.rollouts import draw
 from muster_controller.domain.rollouts import machine as rollout
 from muster_controller.domain.rollouts.machine import Decision, Event, State
-from muster_controller.domain.rollouts.plan import Plan, parse_plan
+from muster_controller.domain.rollouts.planning.file import file_of, write_plan_file
+from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.service.context import Context, Deed, record
 from muster_controller.service.rollout_plans import RolloutRequest, find_obstacles, gather, make_plan
 from muster_controller.service.rollout_views import (
-    PlanView,
     RolloutDetail,
     RolloutDeviceView,
     view_device,
     view_stages,
 )
-from muster_controller.store import assignments, devices, events
+from muster_controller.stepping import Stepping, course_of
+from muster_controller.store import assignments, devices
 from muster_controller.store import rollouts as store
+from muster_controller.store.facts import start_facts
 from muster_controller.store.views import rollouts as views
 from muster_controller.store.views import shadows
-from muster_controller.store.views.history import AuditFilter, list_audit
+from muster_controller.store.views.history import AuditFilter, list_audit, rollout_notes
 from muster_controller.store.views.names import name_versions
 from muster_controller.store.views.paging import DEFAULT_LIMIT, Page
 from muster_controller.store.views.rollouts import EvidenceView, RolloutFilter, RolloutView
-from muster_models.errors import ConflictError, NotFoundError
+from muster_models.errors import ConflictError, NotFoundError, RequestError
 
 DETAIL_ROWS = 50
+TRIES = 3
 
 
 def subject_of(number: int) -> str:
@@ -63,14 +67,13 @@ def list_rollout_devices(context: Context, number: int) -> tuple[RolloutDeviceVi
         NotFoundError: No such rollout.
     """
     with context.reading() as session:
-        stored = store.get(session, number)
-        plan, state = parse_plan(stored.plan), rollout.from_json(stored.state)
+        course = course_of(session, number)
+        plan, state = course.plan, course.state
         facts = gather(context, session, plan.model)
-        wanted = rollout.assignments(plan, state, facts.devices)
+        wanted = rollout.assignments(plan, state)
         deciders = assignments.deciders(session, plan.model)
-        cohort = draw.cohort(plan, facts.devices)
-        drawn = draw.arms(plan, _cuts(plan, state, cohort), cohort)
-        digests = {*wanted.values(), *(facts.devices[device].current for device in cohort)}
+        drawn = _drawn(plan, state, facts.devices)
+        digests = {*wanted.values(), *(facts.devices[device].current for device in drawn)}
         names = name_versions(session, digests)
     return tuple(
         view_device(
@@ -83,7 +86,7 @@ def list_rollout_devices(context: Context, number: int) -> tuple[RolloutDeviceVi
             overtaken=deciders.get(device, number) > number,
             names=names,
         )
-        for device in sorted(cohort)
+        for device in sorted(drawn)
     )
 
 
@@ -100,32 +103,6 @@ def list_evidence(
         return views.list_evidence(session, number, limit=limit, cursor=cursor)
 
 
-def plan_rollout(context: Context, request: RolloutRequest) -> PlanView:
-    """Return what a rollout would do, and what stands in its way; nothing is stored.
-
-    Raises:
-        NotFoundError: No such version.
-        RequestError: A field of the plan is not of the expected form.
-    """
-    with context.reading() as session:
-        plan = make_plan(context, session, request)
-        facts = gather(context, session, plan.model)
-        names = name_versions(session, (plan.digest, plan.previous))
-        obstacles = find_obstacles(session, plan, facts)
-    cohort = draw.cohort(plan, facts.devices)
-    drawn = draw.arms(plan, draw.draw(plan, cohort), cohort)
-    return PlanView(
-        plan=msgspec.to_builtins(plan),
-        version=names[plan.digest],
-        previous=names[plan.previous] if plan.previous else None,
-        cohort=len(cohort),
-        reachable=sum(facts.is_reachable(facts.devices[device]) for device in cohort),
-        control=tuple(sorted(device for device, arm in drawn.items() if arm == draw.CONTROL)),
-        stages=view_stages(plan, drawn),
-        obstacles=obstacles,
-    )
-
-
 def start_rollout(context: Context, actor: str, request: RolloutRequest, reason: str = "") -> RolloutDetail:
     """Start a rollout.
 
@@ -134,92 +111,129 @@ def start_rollout(context: Context, actor: str, request: RolloutRequest, reason:
         RequestError: A field of the plan is not of the expected form.
         ConflictError: Something stands in its way: the message says what.
     """
-    now = context.clock()
     with context.unit() as session:
-        plan = make_plan(context, session, request)
-        facts = gather(context, session, plan.model)
-        obstacles = find_obstacles(session, plan, facts)
-        if obstacles:
-            raise ConflictError("; ".join(obstacles))
-        decision = rollout.decide(plan, State(), rollout.Start(actor, reason, facts))
-        _check(decision)
-        number = store.add(
-            session,
-            plan.model,
-            plan.digest,
-            previous=plan.previous,
-            phase=decision.state.phase,
-            plan=msgspec.to_builtins(plan),
-            state=rollout.to_json(decision.state),
-            by=actor,
-            now=now,
-        )
-        _keep(session, number, plan, decision=decision, now=now)
-        _tell(context, session, number, plan, before=State(), after=decision.state)
-        record(
-            session,
-            Deed(actor, "rollout.start", subject_of(number), reason, {"version": request.version}),
-            now,
-        )
+        number = begin(context, session, actor, request, reason=reason)
     context.wake()
     return show_rollout(context, number)
+
+
+def begin(context: Context, session: Session, actor: str, request: RolloutRequest, *, reason: str) -> int:
+    """Start a rollout as part of a transaction, and return its number; raises as ``start_rollout``."""
+    now = context.clock()
+    plan = make_plan(context, session, request)
+    facts = start_facts(
+        session,
+        plan.model,
+        plan.digest,
+        number=None,
+        now=now,
+        reachable_seconds=context.settings.reachable_seconds,
+    )
+    obstacles = find_obstacles(session, plan, facts, author=actor)
+    if obstacles:
+        raise ConflictError("; ".join(obstacles))
+    decision = rollout.decide(plan, State(), rollout.Start(actor, reason, facts))
+    _check(decision)
+    number = Stepping(context.settings).begin(session, plan, decision, by=actor, now=now).id
+    deed = Deed(actor, "rollout.start", subject_of(number), reason, {"version": request.version})
+    record(session, deed, now)
+    return number
 
 
 def pause(context: Context, actor: str, number: int, reason: str = "") -> RolloutDetail:
     """Stop admission and promotion; harm still rolls back."""
     event = rollout.Pause(actor, reason, context.clock())
-    return _steer(context, number, event, deed=Deed(actor, "rollout.pause", subject_of(number), reason))
+    return steer(context, number, event, deed=Deed(actor, "rollout.pause", subject_of(number), reason))
 
 
 def resume(context: Context, actor: str, number: int, reason: str = "") -> RolloutDetail:
     """Go on after a pause or a hold, and acknowledge the failures seen so far."""
     event = rollout.Resume(actor, reason, context.clock())
-    return _steer(context, number, event, deed=Deed(actor, "rollout.resume", subject_of(number), reason))
+    return steer(context, number, event, deed=Deed(actor, "rollout.resume", subject_of(number), reason))
 
 
 def promote(context: Context, actor: str, number: int, reason: str = "") -> RolloutDetail:
     """End the stage as if it had been judged healthy."""
     event = rollout.Promote(actor, reason, context.clock())
-    return _steer(context, number, event, deed=Deed(actor, "rollout.promote", subject_of(number), reason))
+    return steer(context, number, event, deed=Deed(actor, "rollout.promote", subject_of(number), reason))
 
 
 def abort(
-    context: Context, actor: str, number: int, *, mode: Literal["keep", "revert"], reason: str = ""
+    context: Context,
+    actor: str,
+    number: int,
+    *,
+    mode: Literal["keep", "revert"] | None = None,
+    reason: str = "",
 ) -> RolloutDetail:
-    """End the rollout: devices keep what they have, or all go back."""
+    """End the rollout: devices keep what they have, or all go back; as the plan says for None."""
     event = rollout.Abort(actor, reason, mode, context.clock())
     deed = Deed(actor, "rollout.abort", subject_of(number), reason, {"mode": mode})
-    return _steer(context, number, event, deed=deed)
+    return steer(context, number, event, deed=deed)
 
 
-def _steer(context: Context, number: int, event: Event, *, deed: Deed) -> RolloutDetail:
+def retry(context: Context, actor: str, number: int, reason: str = "") -> RolloutDetail:
+    """Give the version again to every device on which it failed."""
+    event = rollout.Retry(actor, reason, context.clock())
+    return steer(context, number, event, deed=Deed(actor, "rollout.retry", subject_of(number), reason))
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """Which devices of a rollout go back to the previous version.
+
+    Attributes:
+        devices: These alone, while the rollout goes on without them.
+        stage: All of this stage, counted from 1; the rollout goes on. Neither: the whole cohort.
+        override: Also when the plan's rollback window is over.
+    """
+
+    devices: tuple[str, ...] = ()
+    stage: int | None = None
+    override: bool = False
+
+
+def roll_back(context: Context, actor: str, number: int, way: WayBack, reason: str = "") -> RolloutDetail:
+    """Send devices back to the previous version, also after the rollout has completed.
+
+    Raises:
+        NotFoundError: No such rollout.
+        RequestError: Devices and a stage were named, which is not one order.
+        ConflictError: It does not fit the state.
+    """
+    if way.devices and way.stage is not None:
+        raise RequestError("some devices go back, or a stage, not both; without either the whole cohort does")
+    index = None if way.stage is None else way.stage - 1
+    event = rollout.RollBack(actor, reason, context.clock(), way.devices, index, way.override)
+    deed = Deed(actor, "rollout.rollback", subject_of(number), reason, msgspec.to_builtins(way))
+    return steer(context, number, event, deed=deed)
+
+
+def steer(context: Context, number: int, event: Event, *, deed: Deed) -> RolloutDetail:
     """Hand an operator's command to the domain.
 
     Raises:
         NotFoundError: No such rollout.
         ConflictError: The command does not fit the state.
     """
-    now = context.clock()
     with context.unit() as session:
-        stored = store.get(session, number)
-        plan = parse_plan(stored.plan)
-        before = rollout.from_json(stored.state)
-        decision = rollout.decide(plan, before, event)
-        _check(decision)
-        state = rollout.to_json(decision.state)
-        store.save(session, number, phase=decision.state.phase, state=state, now=now)
-        _keep(session, number, plan, decision=decision, now=now)
-        _tell(context, session, number, plan, before=before, after=decision.state)
-        record(session, deed, now)
+        apply(context, session, number, event, deed=deed)
     context.wake()
     return show_rollout(context, number)
 
 
-def _tell(
-    context: Context, session: Session, number: int, plan: Plan, *, before: State, after: State
-) -> None:
-    post = Post(context.settings)
-    post.rollout_changed(session, number, plan, before=before, after=after, now=context.clock())
+def apply(context: Context, session: Session, number: int, event: Event, *, deed: Deed) -> None:
+    """Hand a command to the domain as part of a transaction; raises as ``steer``."""
+    now, stepping = context.clock(), Stepping(context.settings)
+    for _ in range(TRIES):
+        course = course_of(session, number)
+        decision = rollout.decide(course.plan, course.state, event)
+        _check(decision)
+        if stepping.take(session, course, decision, now) is not None:
+            record(session, deed, now)
+            return
+        session.expire_all()  # somebody else's step was quicker: decide on what it left
+    raise ConflictError(f"rollout {number} is changed again and again by others; try again")
 
 
 def _check(decision: Decision) -> None:
@@ -227,39 +241,37 @@ def _check(decision: Decision) -> None:
         raise ConflictError(decision.refused)
 
 
-def _keep(session: Session, number: int, plan: Plan, *, decision: Decision, now: float) -> None:
-    if decision.evidence is not None:
-        held = decision.evidence
-        entry = store.Evidence(held.stage, held.verdict, msgspec.to_builtins(held))
-        store.add_evidence(session, number, [entry], now)
-    for text in decision.notes:
-        detail = f"rollout {number}: {text}"
-        events.note(session, "rollout", now=now, model=plan.model, digest=plan.digest, detail=detail)
-
-
-def _cuts(plan: Plan, state: State, cohort: list[str]) -> draw.Cuts:
-    # A draft has drawn nothing yet.
-    return state.cuts if state.cuts.stages else draw.draw(plan, cohort)
+def _drawn(plan: Plan, state: State, known: Mapping[str, DeviceFacts]) -> dict[str, int]:
+    """Return the arm of every device that is enrolled; before the draw, as it would be made now."""
+    if state.members:
+        return {name: member.arm for name, member in state.members.items() if name in known}
+    cohort = draw.cohort(plan, known)
+    return draw.arms(plan, draw.draw(plan, cohort), cohort)
 
 
 def _detail(session: Session, number: int) -> RolloutDetail:
     found = views.find_rollout(session, number)
     if found is None:
         raise NotFoundError(f"no rollout {number}")
-    stored = store.get(session, number)
-    plan, state = parse_plan(stored.plan), rollout.from_json(stored.state)
+    course = course_of(session, number)
+    plan, state = course.plan, course.state
     facts = {member.id: DeviceFacts(member.id, member.labels) for member in devices.members(session)}
-    cohort = draw.cohort(plan, facts)
-    drawn = draw.arms(plan, _cuts(plan, state, cohort), cohort)
+    drawn = _drawn(plan, state, facts)
     return RolloutDetail(
         rollout=found,
-        plan=stored.plan,
+        plan=msgspec.to_builtins(plan),
+        file=write_plan_file(
+            file_of(
+                plan, version=found.version.name, previous=found.previous.name if found.previous else None
+            )
+        ),
         stages=view_stages(plan, drawn),
         control=tuple(sorted(device for device, arm in drawn.items() if arm == draw.CONTROL)),
-        cohort=len(cohort),
+        cohort=len(drawn),
         unreturned=state.unreturned,
         evidence=views.newest_evidence(session, number),
-        shadow=shadows.of_candidate(session, plan.digest, cohort),
+        shadow=shadows.of_candidate(session, plan.digest, sorted(drawn)),
         history=views.list_evidence(session, number, limit=DETAIL_ROWS).items,
+        notes=rollout_notes(session, number, limit=DETAIL_ROWS),
         audit=list_audit(session, AuditFilter(subject=subject_of(number)), limit=DETAIL_ROWS).items,
     )

@@ -48,6 +48,7 @@ class State:
 def apply(session: Session, stamp: Stamp, report: ModelReport) -> None:
     """Remember what a device reports of one model, unless something newer is known already."""
     row = session.get(Running, (stamp.device, report.model))
+    is_new = row is None
     if row is None:
         row = Running(device=stamp.device, model=report.model, at=0)
     elif row.epoch == stamp.epoch and row.sequence > stamp.sequence:
@@ -61,7 +62,8 @@ def apply(session: Session, stamp: Stamp, report: ModelReport) -> None:
     row.detail, row.tries, row.stopped = report.detail, report.tries, report.stopped
     row.at, row.epoch, row.sequence = milliseconds(stamp.at), stamp.epoch, stamp.sequence
     session.add(row)
-    session.flush()
+    if is_new:
+        session.flush()  # so that the next report of a batch finds it; the others are written together
 
 
 def of_model(session: Session, model: str) -> dict[str, State]:

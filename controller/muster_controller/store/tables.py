@@ -30,6 +30,9 @@ class Device(SQLModel, table=True):
     outbox_merged: int = 0
     outbox_dropped: int = 0
     desired_held: int = 0  # newest desired sequence the device says it holds
+    # Of the last change of what is known of the device and its models: larger than that of any change before,
+    # of any device.
+    revision: int = Field(default=0, index=True)
     # Fields of wire.Health, and skew_seconds: the device's clock less ours, when a hello came.
     health: dict[str, float | None] | None = Field(
         default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
@@ -194,6 +197,7 @@ class EventRecord(SQLModel, table=True):
     """An event of a device or of the controller itself (``device`` empty)."""
 
     __tablename__ = "event"
+    __table_args__ = (Index("event_version", "digest", "kind", "at"),)
     id: int | None = Field(default=None, primary_key=True)
     device: str = Field(index=True)
     at: int = Field(index=True)
@@ -221,6 +225,10 @@ class WindowRecord(SQLModel, table=True):
     latency: list[int] = Field(sa_column=Column(JSON, nullable=False))
     sketch: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     parts: int = 1
+    # What the application counted, by name; None for nothing.
+    counters: dict[str, int] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
     received_at: int = Field(index=True)
 
     __table_args__ = (
@@ -323,6 +331,24 @@ class RolloutRecord(SQLModel, table=True):
     created_at: int
     created_by: str
     updated_at: int
+    fence: int = 0  # grows with every step: one that was decided on an older row changes nothing
+    ticking: bool = Field(default=True, index=True)  # time alone may change something
+
+
+class RolloutMember(SQLModel, table=True):
+    """One device of a rollout: where the draw put it, and what has become of it since."""
+
+    __tablename__ = "rollout_member"
+    rollout: int = Field(primary_key=True)
+    device: str = Field(primary_key=True, index=True)
+    arm: int
+    given: int | None = None
+    tries: int = 0
+    retry_at: int | None = None
+    failure: str | None = None  # a reason; None while it did not fail
+    detail: str = ""
+    acknowledged: bool = False
+    withdrawn: str = ""
 
 
 class EvidenceRecord(SQLModel, table=True):

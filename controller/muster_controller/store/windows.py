@@ -1,8 +1,8 @@
 """Windows: the sketches that devices sent, still encoded, in the order in which they came."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
@@ -25,6 +25,7 @@ class StoredWindow:
         start, end: Unix seconds by the device's clock.
         rows: Rows in the sketch.
         latency: Counts per bin of ``wire.LATENCY_EDGES_MS``.
+        counters: What the application counted, by name.
     """
 
     id: int
@@ -40,6 +41,7 @@ class StoredWindow:
     latency: tuple[int, ...]
     sketch: bytes
     parts: int
+    counters: Mapping[str, int] = field(default_factory=dict)
 
 
 def add(session: Session, windows: Iterable[tuple[Window, int]], now: float) -> None:
@@ -58,6 +60,7 @@ def add(session: Session, windows: Iterable[tuple[Window, int]], now: float) -> 
             "latency": list(window.latency),
             "sketch": window.sketch,
             "parts": window.parts,
+            "counters": window.counters or None,
             "received_at": milliseconds(now),
         }
         for window, sampled in windows
@@ -94,6 +97,18 @@ def newer(session: Session, model: str, *, upto: int, limit: int) -> list[Stored
     return _next(session, select(WindowRecord).where(WindowRecord.model == model), upto=upto, limit=limit)
 
 
+def recent(session: Session, model: str, digest: str, *, since: float, limit: int) -> list[StoredWindow]:
+    """Return the newest ``limit`` windows of a version that ended after an instant, oldest first."""
+    query = (
+        select(WindowRecord)
+        .where(WindowRecord.model == model, WindowRecord.digest == digest)
+        .where(col(WindowRecord.end) > milliseconds(since))
+        .order_by(col(WindowRecord.id).desc())
+        .limit(limit)
+    )
+    return [_window(row) for row in reversed(session.exec(query).all())]
+
+
 def first(
     session: Session, digest: str, model: str, baseline: str, *, each: int, limit: int
 ) -> list[StoredWindow]:
@@ -122,6 +137,26 @@ def first(
         if len(found) == limit:
             break
     return found
+
+
+def of_devices(
+    session: Session, model: str, devices: Sequence[str], *, since: float, upto: int, limit: int
+) -> list[StoredWindow]:
+    """Return the windows of a model that some devices sent, up to one by its number, in order of arrival.
+
+    Args:
+        since: Windows that ended earlier are left out, Unix seconds.
+    """
+    found: list[StoredWindow] = []
+    for start in range(0, len(devices), AT_ONCE):
+        query = select(WindowRecord).where(
+            WindowRecord.model == model,
+            col(WindowRecord.device).in_(devices[start : start + AT_ONCE]),
+            WindowRecord.end >= milliseconds(since),
+            col(WindowRecord.id) <= upto,
+        )
+        found += [_window(row) for row in session.exec(query.limit(limit - len(found)))]
+    return sorted(found, key=lambda window: window.id)
 
 
 def has_older(session: Session, before: float) -> bool:
@@ -167,4 +202,5 @@ def _window(row: WindowRecord) -> StoredWindow:
         latency=tuple(row.latency),
         sketch=row.sketch,
         parts=row.parts,
+        counters=row.counters or {},
     )

@@ -5,6 +5,8 @@ from typing import Any
 from muster_controller.domain.rollouts.states import RolloutPhase, State, Step
 
 _PHASES = {
+    RolloutPhase.PENDING_APPROVAL: "approval-wanted",
+    RolloutPhase.SCHEDULED: "scheduled",
     RolloutPhase.PAUSED: "paused",
     RolloutPhase.ROLLING_BACK: "rolling-back",
     RolloutPhase.ROLLED_BACK: "rolled-back",
@@ -18,7 +20,7 @@ def change(before: State, after: State) -> str | None:
     """Return the word for what happened to a rollout; None for nothing worth a message."""
     if after.phase is not before.phase:
         if after.phase is RolloutPhase.RUNNING:
-            return "started" if before.phase is RolloutPhase.DRAFT else "resumed"
+            return "resumed" if before.phase is RolloutPhase.PAUSED else "started"
         return _PHASES.get(after.phase)
     is_held = after.phase is RolloutPhase.RUNNING and after.step is Step.HOLD
     return "held" if is_held and before.step is not Step.HOLD else None
@@ -29,6 +31,7 @@ def described(digest: str, state: State) -> dict[str, Any]:
     return {
         "digest": digest,
         "phase": str(state.phase),
+        "code": str(state.code),
         "step": str(state.step),
         "stage": state.stage,
         "reason": state.reason,

@@ -1,23 +1,28 @@
 """The draw: which devices are the control, and which stage each other one belongs to.
 
 A seeded hash gives every device a place between 0 and 1. Cuts, fixed when the rollout starts, divide that
-line: first the control, then the stages. The same seed and devices give the same arms, a device keeps its
-place whatever joins or leaves, and a late joiner falls into an arm as randomly as the others did.
+line: first the control, then the stages. The same seed and devices give the same arms. The draw is made once
+and kept as members; a late joiner of a dynamic rollout falls into an arm as randomly as the others did.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from heapq import nsmallest
+from types import MappingProxyType
 
 from msgspec import Struct
 
 from muster_controller.domain.facts import DeviceFacts
-from muster_controller.domain.rollouts.plan import Plan, Stage
+from muster_controller.domain.rollouts.members import Member
+from muster_controller.domain.rollouts.planning.plan import Plan, Stage
 from muster_controller.domain.selector import known_by, parse
 
 WITNESSES = 64  # devices of one arm that comparisons look at: enough, and it bounds what is kept
 CONTROL = -1
+PINNED = "pinned"  # a device with this label, whatever its value, is drawn into no rollout
 _END = "g"  # after every hexadecimal digit
+_NOBODY: Mapping[str, int] = MappingProxyType({})
 
 
 class Cuts(Struct, frozen=True):
@@ -44,7 +49,12 @@ def place(seed: str, device: str) -> str:
 
 
 def cohort(plan: Plan, devices: Mapping[str, DeviceFacts]) -> list[str]:
-    """Return the devices that the plan's selector chooses."""
+    """Return the devices that the plan's selector chooses; those that are pinned keep what they run."""
+    return [name for name in chosen(plan, devices) if PINNED not in devices[name].labels]
+
+
+def chosen(plan: Plan, devices: Mapping[str, DeviceFacts]) -> list[str]:
+    """Return the devices that the plan's selector chooses, pinned ones included."""
     selector = parse(plan.selector)
     return [name for name, device in devices.items() if selector.matches(known_by(name, device.labels))]
 
@@ -74,13 +84,24 @@ def arms(plan: Plan, cuts: Cuts, devices: Iterable[str]) -> dict[str, int]:
     return {device: cuts.arm(place(plan.seed, device)) for device in devices}
 
 
-def witnesses(plan: Plan, drawn: Mapping[str, int]) -> dict[str, int]:
-    """Return the part of ``drawn`` that comparisons look at: at most ``WITNESSES`` of each arm."""
-    members: dict[int, list[str]] = {}
+def joiners(plan: Plan, cuts: Cuts, members: Collection[str], devices: Iterable[str]) -> dict[str, Member]:
+    """Return the devices that are not members yet, each in the arm of its place."""
+    late = [device for device in devices if device not in members]
+    return {device: Member(arm) for device, arm in arms(plan, cuts, late).items()}
+
+
+def witnesses(plan: Plan, drawn: Mapping[str, int], watched: Mapping[str, int] = _NOBODY) -> dict[str, int]:
+    """Return the part of ``drawn`` that comparisons look at, beside those that are ``watched`` already.
+
+    With them there are at most ``WITNESSES`` of each arm. Whoever is watched stays so: what was learned of
+    its time before is not thrown away.
+    """
+    room = Counter(watched.values())
+    names: dict[int, list[str]] = {}
     for device, arm in drawn.items():
-        members.setdefault(arm, []).append(device)
+        names.setdefault(arm, []).append(device)
     return {
         device: arm
-        for arm, names in members.items()
-        for device in nsmallest(WITNESSES, names, key=lambda name: place(plan.seed, name))
+        for arm, found in names.items()
+        for device in nsmallest(WITNESSES - room[arm], found, key=lambda name: place(plan.seed, name))
     }

@@ -2,277 +2,275 @@
 
 ::
 
-    draft -> running: admit -> soak -> analyse -> the next stage's admit, or completed
-                      any of these at its deadline -> hold, which ends when the evidence becomes sufficient
+    draft -> (pending approval) -> (scheduled) -> running
+    running: admit -> soak -> analyse -> the next stage's admit, or finish -> completed
+             any of these at its deadline -> hold, which ends when the evidence becomes sufficient
              running <-> paused
-    running, paused -> rolling back -> rolled back | rollback incomplete -> rolled back
-    draft, running, paused -> aborted
+    running, paused, completed, aborted -> rolling back -> rolled back | rollback incomplete -> rolled back
+    draft, pending approval, scheduled, running, paused -> aborted
 
 The first stage is admitted only when control and stage have been seen for long enough before it, because
 without a time before there is nothing to compare with. Every live state has a deadline, or says in
-``waiting`` what it waits for. Silence never promotes: it makes the verdict inconclusive.
+``waiting`` what it waits for, and has a ``code``. Silence never promotes: it makes the verdict inconclusive.
+A clock that went back moves no deadline and promotes nothing; harm rolls back whatever the clock says.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from muster_controller.domain.facts import DeviceFacts, Facts
-from muster_controller.domain.rollouts.draw import CONTROL, arms, cohort, draw, witnesses
-from muster_controller.domain.rollouts.evidence import Evidence, Verdict
-from muster_controller.domain.rollouts.judge import is_prepared, judge
-from muster_controller.domain.rollouts.moves import (
-    UNPREPARED,
-    admit,
-    advance,
-    analyse,
-    go_back,
-    hold,
-    promote,
-    soak,
-)
-from muster_controller.domain.rollouts.outcome import has_returned, look, remember
-from muster_controller.domain.rollouts.plan import Plan
-from muster_controller.domain.rollouts.rounds import take_in
+from muster_controller.domain.facts import Facts
+from muster_controller.domain.rollouts.admitting.admission import admit_due
+from muster_controller.domain.rollouts.admitting.pace import after_failure
+from muster_controller.domain.rollouts.assigning import assignments, reassigned, was_touched
+from muster_controller.domain.rollouts.draw import CONTROL
+from muster_controller.domain.rollouts.judging.evidence import Verdict
+from muster_controller.domain.rollouts.judging.experiment import Cast
+from muster_controller.domain.rollouts.judging.judge import is_prepared, judge
+from muster_controller.domain.rollouts.judging.rounds import take_in
+from muster_controller.domain.rollouts.members import Member
+from muster_controller.domain.rollouts.moves import advance, go_back, hold, stand_still, take_up
+from muster_controller.domain.rollouts.orders import abort, pause, promote_by_order, resume, retry, roll_back
+from muster_controller.domain.rollouts.outcome import Outcome, Trialled, has_returned, observe
+from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.starting import approve, await_start, join, start, withhold
 from muster_controller.domain.rollouts.states import (
+    NAMED,
     Abort,
+    Approve,
+    Code,
     Decision,
     Event,
     Pause,
     Promote,
     Resume,
+    Retry,
+    RollBack,
     RolloutPhase,
     Start,
     State,
     Step,
     Tick,
+    Withhold,
+    is_behind,
 )
 
 __all__ = [
     "Abort",
+    "Approve",
+    "Code",
     "Decision",
     "Event",
     "Pause",
     "Promote",
     "Resume",
+    "Retry",
+    "RollBack",
     "RolloutPhase",
     "Start",
     "State",
     "Step",
     "Tick",
+    "Withhold",
     "assignments",
     "decide",
     "from_json",
     "is_live",
+    "needs_ticks",
+    "reassigned",
     "to_json",
 ]
 
+_TO_BEGIN = frozenset({RolloutPhase.PENDING_APPROVAL, RolloutPhase.SCHEDULED})
 _UNDER_WAY = frozenset({RolloutPhase.RUNNING, RolloutPhase.PAUSED})
 _GOING_BACK = frozenset({RolloutPhase.ROLLING_BACK, RolloutPhase.ROLLBACK_INCOMPLETE})
-_WENT_BACK = _GOING_BACK | {RolloutPhase.ROLLED_BACK}
+_TOLD = 20  # devices that a sentence names
 
 
-def decide(plan: Plan, state: State, event: Event) -> Decision:
+def decide(plan: Plan, state: State, event: Event) -> Decision:  # noqa: C901, PLR0911 - one line per event
     """Return what follows from an event; never raises for any combination of state and event."""
     match event:
         case Start():
-            return _start(plan, state, event)
+            return start(plan, state, event)
         case Tick(facts):
             return _tick(plan, state, facts)
+        case Approve():
+            return approve(plan, state, event)
+        case Withhold():
+            return withhold(plan, state, event)
         case Pause():
-            return _pause(state, event)
+            return pause(state, event)
         case Resume():
-            return _resume(plan, state, event)
+            return resume(plan, state, event)
         case Promote():
-            return _promote_by_order(plan, state, event)
+            return promote_by_order(plan, state, event)
         case Abort():
-            return _abort(plan, state, event)
-
-
-def assignments(plan: Plan, state: State, devices: Mapping[str, DeviceFacts]) -> dict[str, str | None]:
-    """Return what every device of the cohort should run; None for nothing.
-
-    A device that is not named is none of this rollout's business: it keeps what it has.
-    """
-    if state.phase is RolloutPhase.DRAFT or not state.cuts.stages:
-        return {}
-    drawn = arms(plan, state.cuts, cohort(plan, devices))
-    if state.phase is RolloutPhase.COMPLETED:
-        return dict.fromkeys(drawn, plan.digest)
-    given = {device for device, arm in drawn.items() if arm != CONTROL and arm < state.admitted}
-    if state.phase in _WENT_BACK:
-        return {device: plan.previous for device in drawn if plan.previous is not None or device in given}
-    kept = {device: plan.previous for device in drawn.keys() - given if plan.previous is not None}
-    wanted: dict[str, str | None] = dict.fromkeys(sorted(given), plan.digest)
-    return wanted | kept
+            return abort(plan, state, event)
+        case Retry():
+            return retry(state, event)
+        case RollBack():
+            return roll_back(plan, state, event)
 
 
 def is_live(state: State) -> bool:
-    """Tell whether a rollout still needs ticks."""
-    return state.phase in _UNDER_WAY | _GOING_BACK
+    """Tell whether a rollout has not ended."""
+    return state.phase in _TO_BEGIN | _UNDER_WAY | _GOING_BACK
+
+
+def needs_ticks(plan: Plan, state: State) -> bool:
+    """Tell whether time can change anything: the rollout is live, or it still has somebody to serve."""
+    if state.phase is not RolloutPhase.COMPLETED:
+        return is_live(state)
+    return plan.dynamic or any(m.given is None and not m.withdrawn for m in state.members.values())
 
 
 def to_json(state: State) -> dict[str, Any]:
-    """Return a state as plain values for a JSON column."""
-    document: dict[str, Any] = msgspec.to_builtins(state, str_keys=True)
+    """Return a state as plain values for a JSON column; the members have a table of their own."""
+    document: dict[str, Any] = msgspec.to_builtins(replace(state, members={}), str_keys=True)
+    del document["members"]
     return document
 
 
-def from_json(document: Mapping[str, Any]) -> State:
-    """Return the state that ``to_json`` made."""
-    return msgspec.convert(document, State, str_keys=True)
-
-
-def _refuse(state: State, why: str) -> Decision:
-    return Decision(state, refused=why)
-
-
-def _start(plan: Plan, state: State, event: Start) -> Decision:
-    if state.phase is not RolloutPhase.DRAFT:
-        return _refuse(state, f"only a draft can be started, this rollout is {state.phase}")
-    members = cohort(plan, event.facts.devices)
-    if not members:
-        return _refuse(state, f"no device matches {plan.selector!r}")
-    now = event.facts.now
-    started = replace(
-        state,
-        phase=RolloutPhase.RUNNING,
-        since=now,
-        entered=now,
-        deadline=now + plan.stage_deadline_seconds,
-        waiting=UNPREPARED,
-        reason=_order("started", event.actor, event.reason),
-        started_at=now,
-        history_since=now - plan.before_seconds,
-        cuts=draw(plan, members),
-    )
-    # Without a control there is nothing to prepare: the absolute limits alone will judge.
-    following = started if started.cuts.control else admit(plan, started, now)
-    return Decision(following, notes=(f"{following.reason}: {len(members)} devices",))
+def from_json(document: Mapping[str, Any], members: Mapping[str, Member]) -> State:
+    """Return the state that ``to_json`` made, with its members."""
+    return replace(msgspec.convert(document, State, str_keys=True), members=dict(members))
 
 
 def _tick(plan: Plan, state: State, facts: Facts) -> Decision:
+    if state.phase in _TO_BEGIN:
+        return await_start(plan, state, facts)
     if state.phase in _UNDER_WAY:
-        return _observe(plan, state, facts)
+        return _observe(plan, join(plan, state, facts), facts)
     if state.phase in _GOING_BACK:
         return _watch_return(plan, state, facts)
+    if state.phase is RolloutPhase.COMPLETED:
+        return Decision(_serve(plan, state, facts))
     return Decision(state)
 
 
 def _observe(plan: Plan, state: State, facts: Facts) -> Decision:
     """Take in what is new and judge; then go as far as the verdict allows."""
-    drawn = arms(plan, state.cuts, cohort(plan, facts.devices))
-    chosen = witnesses(plan, drawn)
-    ledger = take_in(plan, state.ledger, facts.windows, arms=chosen, started=state.started_at, now=facts.now)
-    seen = look(plan, facts, arms=drawn, admitted=state.admitted, acknowledged=frozenset(state.acknowledged))
-    evidence = judge(plan, ledger, seen, stage=state.stage, step=str(state.step), now=facts.now)
+    now = max(facts.now, state.at)
+    chosen = _watched(state, facts)
+    ledger = take_in(
+        plan,
+        state.ledger,
+        facts.windows,
+        arms=chosen,
+        started=state.started_at,
+        now=now,
+        observed=facts.observed,
+        upto=facts.upto,
+    )
+    seen, changed = observe(plan, facts, state.members)
+    cast = Cast(chosen, {name for name in chosen if facts.is_reachable(facts.devices[name])})
+    evidence = judge(plan, ledger, seen, stage=state.stage, step=str(state.step), now=now, cast=cast)
+    running = len(seen.of(Outcome.RUNNING))
     observed = replace(
         state,
+        at=now,
         ledger=ledger,
         upto=max(state.upto, facts.upto),
         evidence=evidence,
-        failures=remember(plan, facts, state.failures, arms=drawn, admitted=state.admitted),
+        pace=after_failure(state.pace, running) if seen.has_failed_anew else state.pace,
+        members=state.members | changed if changed else state.members,
     )
     if evidence.verdict is Verdict.UNHEALTHY:
         against = "; ".join(f"{g.name}: {g.detail}" for g in evidence.gates if g.verdict is Verdict.UNHEALTHY)
-        back = go_back(plan, observed, facts.now, reason=f"unhealthy: {against}")
+        back = go_back(plan, observed, now, code=Code.UNHEALTHY, reason=f"unhealthy: {against}")
         return Decision(back, evidence, (f"rolling back, {back.reason}",))
     following = observed
     if state.phase is RolloutPhase.RUNNING:
-        heard = frozenset(d for d in chosen if facts.is_reachable(facts.devices[d]))
-        prepared = is_prepared(plan, ledger, arms=chosen, reachable=heard)
-        following = advance(plan, observed, seen, prepared=prepared, now=facts.now)
-        if not any(0 <= arm <= state.stage for arm in drawn.values()):
-            # Every one was revoked. Time alone will change nothing: a person has to know.
-            following = hold(observed, f"a device that {plan.selector!r} chooses for this stage", facts.now)
+        following = _go_on(plan, observed, seen, facts, was=state)
     return Decision(following, evidence if _is_news(state, following) else None, _tell(state, following))
 
 
-def _watch_return(plan: Plan, state: State, facts: Facts) -> Decision:
-    drawn = arms(plan, state.cuts, cohort(plan, facts.devices))
-    given = [device for device, arm in drawn.items() if 0 <= arm < state.admitted]
-    out = tuple(
-        sorted(d for d in given if not has_returned(plan.digest, facts.devices[d], since=state.since))
+def _watched(state: State, facts: Facts) -> dict[str, int]:
+    """Return the arms of the witnesses that are still enrolled, and still what they were drawn for."""
+    known = {name: state.members[name] for name in state.witnesses if name in facts.devices}
+    return {n: m.arm for n, m in known.items() if not m.withdrawn and (m.arm != CONTROL or m.given is None)}
+
+
+def _go_on(plan: Plan, state: State, seen: Trialled, facts: Facts, *, was: State) -> State:
+    """Return the state after the steps that evidence, time and pace allow a running rollout."""
+    if is_behind(was, facts.now):
+        return stand_still(state, facts.now)
+    if facts.withdrawn:
+        wanted = "the version to be listed again; it was withdrawn, so roll back or abort"
+        return hold(state, wanted, state.at, code=Code.WITHDRAWN)
+    if not _has_anybody(state, facts):
+        # Every one was revoked or sent back. Time alone will change nothing: a person has to know.
+        wanted = f"a device that {plan.selector!r} chooses for this stage"
+        return hold(state, wanted, state.at, code=Code.NO_DEVICES)
+    chosen = _watched(state, facts)
+    heard = frozenset(d for d in chosen if facts.is_reachable(facts.devices[d]))
+    prepared = is_prepared(plan, state.ledger, arms=chosen, reachable=heard)
+    following = advance(plan, state, seen, prepared=prepared, now=state.at)
+    return _admit(plan, following, facts, running=len(seen.of(Outcome.RUNNING)))
+
+
+def _has_anybody(state: State, facts: Facts) -> bool:
+    return any(
+        0 <= member.arm <= state.stage and not member.withdrawn and name in facts.devices
+        for name, member in state.members.items()
     )
-    waiting = f"devices to go back: {', '.join(out)}"
-    following = replace(state, unreturned=out, waiting=waiting)
+
+
+def _admit(plan: Plan, state: State, facts: Facts, *, running: int) -> State:
+    """Give the version to the devices whose turn it is."""
+    if state.phase not in {RolloutPhase.RUNNING, RolloutPhase.COMPLETED}:
+        return state
+    admission = admit_due(
+        plan,
+        dataclasses.replace(facts, now=state.at) if facts.now < state.at else facts,
+        state.members,
+        admitted=state.admitted,
+        with_control=state.step is Step.FINISH,
+        pace=state.pace,
+        running=running,
+    )
+    return take_up(state, admission, state.at)
+
+
+def _serve(plan: Plan, state: State, facts: Facts) -> State:
+    """Serve those that a completed rollout could not reach, and late joiners of a dynamic one."""
+    if is_behind(state, facts.now) or facts.withdrawn:
+        return state
+    joined = replace(join(plan, state, facts), at=max(facts.now, state.at))
+    seen, changed = observe(plan, facts, joined.members)
+    known = replace(joined, members=joined.members | changed) if changed else joined
+    return _admit(plan, known, facts, running=len(seen.of(Outcome.RUNNING)))
+
+
+def _watch_return(plan: Plan, state: State, facts: Facts) -> Decision:
+    now = max(facts.now, state.at)
+    out = sorted(
+        name
+        for name, member in state.members.items()
+        if was_touched(member)
+        and (device := facts.devices.get(name)) is not None
+        and not has_returned(plan.digest, device, since=state.since)
+    )
+    more = f" and {len(out) - _TOLD} more" if len(out) > _TOLD else ""
+    waiting = f"devices to go back: {', '.join(out[:_TOLD])}{more}"
+    following = replace(state, unreturned=tuple(out[:NAMED]), returning=len(out), waiting=waiting, at=now)
     if not out:
-        following = replace(following, phase=RolloutPhase.ROLLED_BACK, deadline=None, waiting="")
-    elif state.deadline is not None and facts.now >= state.deadline:
-        following = replace(following, phase=RolloutPhase.ROLLBACK_INCOMPLETE, deadline=None)
+        following = replace(
+            following, phase=RolloutPhase.ROLLED_BACK, code=_ended(state), deadline=None, waiting=""
+        )
+    elif state.deadline is not None and now >= state.deadline:
+        following = replace(
+            following, phase=RolloutPhase.ROLLBACK_INCOMPLETE, code=Code.DEADLINE, deadline=None
+        )
     return Decision(following, notes=_tell(state, following))
 
 
-def _pause(state: State, event: Pause) -> Decision:
-    if state.phase is not RolloutPhase.RUNNING:
-        return _refuse(state, f"only a running rollout can be paused, this one is {state.phase}")
-    order = _order("paused", event.actor, event.reason)
-    paused = replace(
-        state,
-        phase=RolloutPhase.PAUSED,
-        since=event.now,
-        deadline=None,
-        waiting="an operator to resume",
-        reason=order,
-    )
-    return Decision(paused, notes=(order,))
-
-
-def _resume(plan: Plan, state: State, event: Resume) -> Decision:
-    """Go on with the step that was left, its time starting anew."""
-    holds = state.phase is RolloutPhase.RUNNING and state.step is Step.HOLD
-    if state.phase is not RolloutPhase.PAUSED and not holds:
-        return _refuse(state, f"only a paused or holding rollout can be resumed, this one is {state.phase}")
-    order, now = _order("resumed", event.actor, event.reason), event.now
-    running = replace(
-        state,
-        phase=RolloutPhase.RUNNING,
-        since=now,
-        entered=now,
-        deadline=now + plan.stage_seconds,
-        reason=order,
-        acknowledged=tuple(sorted({*state.acknowledged, *_failed(state.evidence)})),
-    )
-    if state.soaked:
-        following = analyse(plan, running, "evidence", now)
-    elif state.step is Step.SOAK:
-        following = soak(plan, running, now)
-    else:
-        following = replace(running, step=Step.ADMIT, waiting="devices to install, or to be seen before")
-    return Decision(following, notes=(order,))
-
-
-def _failed(evidence: Evidence | None) -> tuple[str, ...]:
-    return evidence.failed if evidence is not None else ()
-
-
-def _promote_by_order(plan: Plan, state: State, event: Promote) -> Decision:
-    if state.phase is not RolloutPhase.RUNNING:
-        return _refuse(state, f"only a running rollout can be promoted, this one is {state.phase}")
-    order = _order("promoted", event.actor, event.reason)
-    if state.admitted == state.stage:
-        following = admit(plan, replace(state, reason=order), event.now)
-    else:
-        following = promote(plan, state, event.now, reason=order)
-    return Decision(following, state.evidence, (order,))
-
-
-def _abort(plan: Plan, state: State, event: Abort) -> Decision:
-    if state.phase not in _UNDER_WAY | {RolloutPhase.DRAFT}:
-        return _refuse(state, f"a rollout that is {state.phase} cannot be aborted")
-    order = _order(f"aborted ({event.mode})", event.actor, event.reason)
-    if event.mode == "revert" and state.phase is not RolloutPhase.DRAFT:
-        return Decision(go_back(plan, state, event.now, reason=order), notes=(order,))
-    aborted = replace(
-        state, phase=RolloutPhase.ABORTED, since=event.now, deadline=None, waiting="", reason=order
-    )
-    return Decision(aborted, notes=(order,))
-
-
-def _order(what: str, actor: str, reason: str) -> str:
-    return f"{what} by {actor}: {reason}" if reason else f"{what} by {actor}"
+def _ended(state: State) -> Code:
+    # The code of a rollout that went back goes on saying why; one that named devices says that they came.
+    return Code.RETURNED if state.code is Code.DEADLINE else state.code
 
 
 def _is_news(state: State, following: State) -> bool:

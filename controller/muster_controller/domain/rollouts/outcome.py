@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from muster_controller.domain.facts import DeviceFacts, Facts
+from muster_controller.domain.rollouts.admitting.retry import wait_seconds
 from muster_controller.domain.rollouts.draw import CONTROL
-from muster_controller.domain.rollouts.plan import Plan
+from muster_controller.domain.rollouts.members import Failure, Member
+from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 
@@ -32,19 +35,37 @@ FAULTS = frozenset(
         Reason.BAD_MANIFEST, Reason.BAD_SETTING, Reason.BAD_SKETCH,
     }
 )  # fmt: skip
-_ENDED_BADLY = frozenset({Phase.FAILED, Phase.REJECTED, Phase.ROLLED_BACK})
-_BY_ORDER = frozenset({Reason.ORDERED, Reason.SUPERSEDED})
+# Tuples, because a fleet asks so often that hashing would be felt.
+_ENDED_BADLY = (Phase.FAILED, Phase.REJECTED, Phase.ROLLED_BACK)
+_DONE = (Phase.IDLE, Phase.COMMITTED)
+_SETTLED = (*_ENDED_BADLY, *_DONE, Phase.SUPERSEDED)
+_BY_ORDER = (Reason.ORDERED, Reason.SUPERSEDED)
 
 
 def outcome_of(digest: str, device: DeviceFacts) -> Outcome:
     """Return what has become of a version on a device; a failure without a reason is held against it."""
-    if device.target == digest and device.phase in _ENDED_BADLY and device.reason not in _BY_ORDER:
+    if has_failed(digest, device):
         blamed = device.reason is None or device.reason in FAULTS
         return Outcome.FAULT if blamed else Outcome.HINDERED
     if device.current != digest:
         return Outcome.WAITING
-    done = device.phase in {Phase.COMMITTED, Phase.IDLE} or device.target != digest
+    done = device.phase in _DONE or device.target != digest
     return Outcome.RUNNING if done else Outcome.TRIAL
+
+
+def has_failed(digest: str, device: DeviceFacts) -> bool:
+    """Tell whether a device says that it gave a version up."""
+    return device.target == digest and device.phase in _ENDED_BADLY and device.reason not in _BY_ORDER
+
+
+def has_returned(digest: str, device: DeviceFacts, *, since: float) -> bool:
+    """Tell whether a device has confirmed, after ``since``, that it neither runs nor installs a version.
+
+    One that was not heard of since then may have taken the version just before: it does not count.
+    """
+    is_fresh = device.seen is not None and device.seen > since
+    installs = device.target == digest and device.phase not in _SETTLED
+    return is_fresh and device.current != digest and not installs
 
 
 @dataclass(frozen=True)
@@ -52,20 +73,30 @@ class Trialled:
     """The devices that were given a version, and what has become of it.
 
     Attributes:
-        outcomes: By device; those that an operator has acknowledged are left out.
+        outcomes: By device; a failure that an operator has acknowledged is left out, and one that waits to
+            be given the version again counts as waiting.
         reachable: Devices heard of lately.
         control: How many keep the previous version.
         reasons: By device, of those that failed or were hindered.
+        has_failed_anew: A failure was told that was not known before.
     """
 
     outcomes: Mapping[str, Outcome]
     reachable: frozenset[str]
     control: int
     reasons: Mapping[str, str]
+    has_failed_anew: bool = False
 
     def of(self, *wanted: Outcome) -> set[str]:
         """Return the devices with one of these outcomes."""
-        return {device for device, outcome in self.outcomes.items() if outcome in wanted}
+        return set().union(*(self._by_outcome[outcome] for outcome in wanted))
+
+    @cached_property
+    def _by_outcome(self) -> dict[Outcome, set[str]]:
+        found: dict[Outcome, set[str]] = {outcome: set() for outcome in Outcome}
+        for device, outcome in self.outcomes.items():
+            found[outcome].add(device)
+        return found
 
     @property
     def executed(self) -> set[str]:
@@ -83,63 +114,87 @@ class Trialled:
         return (self.of(Outcome.WAITING, Outcome.TRIAL)) & self.reachable
 
 
-def look(
-    plan: Plan, facts: Facts, *, arms: Mapping[str, int], admitted: int, acknowledged: frozenset[str]
-) -> Trialled:
-    """Return what has become of a version on the devices of the first ``admitted`` stages.
+def observe(plan: Plan, facts: Facts, members: Mapping[str, Member]) -> tuple[Trialled, dict[str, Member]]:
+    """Return what has become of a version on the members that were given it, and those that changed by it.
 
-    Args:
-        arms: Of the whole cohort.
+    A device forgets its failure by reporting another version: so the member keeps it, until the version runs
+    on the device after all. A failure that the plan's policy lets pass takes the version away for a while.
     """
-    given = [facts.devices[name] for name, arm in arms.items() if 0 <= arm < admitted]
-    counted = [device for device in given if device.device not in acknowledged]
-    outcomes = {device.device: outcome_of(plan.digest, device) for device in counted}
-    bad = [d for d in counted if outcomes[d.device] in {Outcome.FAULT, Outcome.HINDERED}]
-    return Trialled(
-        outcomes=outcomes,
-        reachable=frozenset(device.device for device in counted if facts.is_reachable(device)),
-        control=sum(arm == CONTROL for arm in arms.values()),
-        reasons={device.device: str(device.reason or "unknown") for device in bad},
+    watching = _Watching(plan, facts, {}, set(), {}, {})
+    controls = 0
+    for name, member in members.items():
+        device = facts.devices.get(name)
+        if device is None:
+            continue
+        if member.given is not None:
+            watching.look(member, device)
+        elif member.retry_at is not None:
+            watching.count(device, Outcome.WAITING)
+        controls += member.arm == CONTROL and member.given is None
+    seen = Trialled(
+        outcomes=watching.outcomes,
+        reachable=frozenset(watching.reachable),
+        control=controls,
+        reasons=watching.reasons,
+        has_failed_anew=any(_is_new(members[name], member) for name, member in watching.changed.items()),
     )
+    return seen, watching.changed
 
 
-class Failure(Struct, frozen=True):
-    """Why a version does not run on a device, as the device told it.
-
-    Attributes:
-        reason: A ``Reason``, or ``unknown``.
-    """
-
-    reason: str
-    detail: str = ""
+def _is_new(before: Member, after: Member) -> bool:
+    return after.failure is not None and (after.failure != before.failure or after.given is None)
 
 
-def remember(
-    plan: Plan, facts: Facts, failures: Mapping[str, Failure], *, arms: Mapping[str, int], admitted: int
-) -> dict[str, Failure]:
-    """Return why the version failed on each device of the first ``admitted`` stages.
+@dataclass
+class _Watching:
+    """What is being gathered: local to one call of ``observe``."""
 
-    A device forgets its failure by reporting another version: so it is kept here, until the version runs on
-    the device after all.
-    """
-    kept = dict(failures)
-    for device in (facts.devices[name] for name, arm in arms.items() if 0 <= arm < admitted):
-        match outcome_of(plan.digest, device):
-            case Outcome.FAULT | Outcome.HINDERED:
-                kept[device.device] = Failure(str(device.reason or "unknown"), device.detail)
-            case Outcome.RUNNING:
-                kept.pop(device.device, None)
-            case Outcome.WAITING | Outcome.TRIAL:
-                pass
-    return kept
+    plan: Plan
+    facts: Facts
+    outcomes: dict[str, Outcome]
+    reachable: set[str]
+    reasons: dict[str, str]
+    changed: dict[str, Member]
 
+    def look(self, member: Member, device: DeviceFacts) -> None:
+        """Take in what one device that was given the version says."""
+        outcome = outcome_of(self.plan.digest, device)
+        if outcome is Outcome.RUNNING:
+            if member.failure is not None or member.tries or member.acknowledged:
+                self.changed[device.device] = Member(member.arm, member.given)
+        elif outcome is Outcome.FAULT or outcome is Outcome.HINDERED:
+            outcome = self._fail(member, device, outcome)
+        if not member.acknowledged or outcome is Outcome.RUNNING:
+            self.count(device, outcome)
 
-def has_returned(digest: str, device: DeviceFacts, *, since: float) -> bool:
-    """Tell whether a device has confirmed, after ``since``, that it neither runs nor installs a version.
+    def count(self, device: DeviceFacts, outcome: Outcome) -> None:
+        """Count a device."""
+        name = device.device
+        self.outcomes[name] = outcome
+        if self.facts.is_reachable(device):
+            self.reachable.add(name)
+        if outcome is Outcome.FAULT or outcome is Outcome.HINDERED:
+            self.reasons[name] = str(device.reason or "unknown")
 
-    One that was not heard of since then may have taken the version just before: it does not count.
-    """
-    is_fresh = device.seen is not None and device.seen > since
-    settled = _ENDED_BADLY | {Phase.IDLE, Phase.COMMITTED, Phase.SUPERSEDED}
-    installs = device.target == digest and device.phase not in settled
-    return is_fresh and device.current != digest and not installs
+    def _fail(self, member: Member, device: DeviceFacts, outcome: Outcome) -> Outcome:
+        """Remember a failure; return what it counts as."""
+        failure = Failure(str(device.reason or "unknown"), device.detail)
+        policy = self.plan.retry
+        if (
+            policy is None
+            or member.acknowledged
+            or device.reason not in policy.reasons
+            or member.tries >= policy.tries
+        ):
+            if member.failure != failure:
+                self.changed[device.device] = replace(member, failure=failure)
+            return outcome
+        wait = wait_seconds(policy, seed=self.plan.seed, device=device.device, tries=member.tries)
+        self.changed[device.device] = replace(
+            member,
+            given=None,
+            tries=member.tries + 1,
+            retry_at=self.facts.now + wait,
+            failure=failure,
+        )
+        return Outcome.WAITING

@@ -1,18 +1,29 @@
 """The plan of a rollout: what an operator decides before it starts, and nothing that happens later."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from muster_controller.domain.rollouts.admitting.pace import (
+    ByteBudget,
+    MaintenanceWindow,
+    Ramp,
+    check_ramp,
+    check_windows,
+)
+from muster_controller.domain.rollouts.admitting.retry import Retry
+from muster_controller.domain.rollouts.planning.approval import Approval
+from muster_controller.domain.rollouts.planning.conditions import Limits, Margins, Minimums
 from muster_controller.domain.selector import parse
 from muster_models.errors import RequestError
 from muster_models.manifest import ModelName, Sha256
 from muster_models.wire import Shadow
 
-Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e8)]
 Seconds = Annotated[float, Meta(ge=0, le=1e8)]
+MAX_WINDOWS = 50
+DAY_SECONDS = 86_400.0
 
 
 class Stage(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,44 +40,6 @@ class Stage(Struct, frozen=True, forbid_unknown_fields=True):
     count: Annotated[int, Meta(ge=1)] | None = None
     soak_seconds: Seconds = 600.0
     minimum_rounds: Annotated[int, Meta(ge=1)] = 6
-
-
-class Margins(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much worse than the concurrent control a version may be: non-inferiority margins, absolute.
-
-    Attributes:
-        errors: Rise of the share of failed calls.
-        missing: Rise of the share of missing values over all columns, predictions included.
-        latency: Rise of the mean of ln(1 + milliseconds / 5): 0.4 is half as slow again for slow calls, and
-            about 2 ms for fast ones.
-        confidence: Fall of the mean confidence. A rise is never held against a version.
-        classes: Change of the share of any one class, in either direction.
-        value: Change of the mean and of the spread of a predicted number, in standard deviations of the
-            incumbent's baseline, in either direction.
-    """
-
-    errors: Positive = 0.02
-    missing: Positive = 0.02
-    latency: Positive = 0.4
-    confidence: Positive = 0.05
-    classes: Positive = 0.08
-    value: Positive = 0.25
-
-
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is unhealthy whatever the control does.
-
-    Attributes:
-        failures: Largest share of the executed devices that may fail to install or run the version.
-        errors: Largest share of failed calls, over all windows of the version.
-        missing: Largest share of missing predictions.
-        minimum_calls: Calls before ``errors`` and ``missing`` are judged.
-    """
-
-    failures: Share = 0.1
-    errors: Share = 0.1
-    missing: Share = 0.1
-    minimum_calls: Annotated[int, Meta(ge=1)] = 50
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +61,16 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
             shadow comes on top.
         rollback_deadline_seconds: After that devices that have not gone back are named.
         seed: Of the draw; the same seed and devices give the same arms.
+        dynamic: Devices that join the selector later are drawn too, also after the rollout has completed;
+            otherwise the cohort is what it was at the start.
+        start_at: Unix seconds, not before which the rollout starts; None for at once.
+        windows: When a device may be given the version; none of them: at any time. A way back waits for none.
+        ramp: How many devices a minute; None for all of a stage at once.
+        byte_budget: What the fleet may download of the version; None for no limit.
+        retry: When a device on which the version failed is given it again; None for never by itself.
+        abort: What an abort does when the order does not say.
+        approval: Who must agree before the rollout starts; None for nobody.
+        rollback_window_seconds: So long after its end a rollout can be rolled back without further reason.
     """
 
     model: ModelName
@@ -102,6 +85,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     control: Annotated[float, Meta(ge=0, le=0.5)] = 0.25
     margins: Margins = Margins()
     limits: Limits = Limits()
+    minimums: Minimums = Minimums()
     error_budget: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
     hold_budget: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
     before_rounds: Annotated[int, Meta(ge=2)] = 6
@@ -113,6 +97,15 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     stage_deadline_seconds: Positive = 86_400.0
     rollback_deadline_seconds: Positive = 3600.0
     seed: Annotated[str, Meta(min_length=1, max_length=64)] = "1"
+    dynamic: bool = False
+    start_at: Annotated[float, Meta(ge=0, le=1e11)] | None = None
+    windows: Annotated[tuple[MaintenanceWindow, ...], Meta(max_length=MAX_WINDOWS)] = ()
+    ramp: Ramp | None = None
+    byte_budget: ByteBudget | None = None
+    retry: Retry | None = None
+    abort: Literal["keep", "revert"] = "revert"
+    approval: Approval | None = None
+    rollback_window_seconds: Seconds = 30 * DAY_SECONDS
 
     @property
     def stage_seconds(self) -> float:
@@ -132,6 +125,9 @@ def parse_plan(document: dict[str, Any]) -> Plan:
         raise RequestError(f"plan: {error}") from error
     parse(plan.selector)
     _check_stages(plan)
+    check_windows(plan.windows)
+    if plan.ramp is not None:
+        check_ramp(plan.ramp)
     if plan.digest == plan.previous:
         raise RequestError("plan: digest and previous must differ, got the same version twice")
     return plan
@@ -142,7 +138,9 @@ def _check_stages(plan: Plan) -> None:
         if (stage.percent is None) == (stage.count is None):
             raise RequestError(f"plan: stage {number} must have either percent or count")
     if plan.stages[-1].percent != 100:  # noqa: PLR2004 - per cent
-        raise RequestError("plan: the last stage must be 100 percent")
+        raise RequestError(
+            "plan: the last stage must be 100 percent; percent and count are of all stages so far together"
+        )
     for kind in ("percent", "count"):
         sizes = [size for stage in plan.stages if (size := getattr(stage, kind)) is not None]
         if sizes != sorted(set(sizes)):

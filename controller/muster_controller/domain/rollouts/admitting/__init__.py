@@ -1,0 +1,1 @@
+"""When and how fast devices are given a version."""

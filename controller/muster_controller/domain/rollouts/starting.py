@@ -1,0 +1,209 @@
+"""How a rollout begins: asked for, approved where the plan wants that, and drawn when its time has come."""
+
+from msgspec.structs import replace
+
+from muster_controller.domain.facts import Facts
+from muster_controller.domain.rollouts.draw import arms, cohort, draw, joiners, witnesses
+from muster_controller.domain.rollouts.members import Member
+from muster_controller.domain.rollouts.moves import UNPREPARED, admit, stand_still
+from muster_controller.domain.rollouts.planning.approval import Given, digest_of, shortfall, why_void
+from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.states import (
+    Approve,
+    Code,
+    Decision,
+    RolloutPhase,
+    Start,
+    State,
+    Withhold,
+    count,
+    is_behind,
+    order,
+    refuse,
+)
+
+LATE_SECONDS = 60.0  # a start that was asked for a little late is at once
+_WAITING = frozenset({RolloutPhase.PENDING_APPROVAL, RolloutPhase.SCHEDULED})
+_APPROVABLE = _WAITING | {RolloutPhase.RUNNING, RolloutPhase.PAUSED}
+
+
+def start(plan: Plan, state: State, event: Start) -> Decision:
+    """Begin a draft, or put it where it waits for approval or its time."""
+    if state.phase is not RolloutPhase.DRAFT:
+        return refuse(state, f"only a draft can be started, this rollout is {state.phase}")
+    now = event.facts.now
+    if plan.start_at is not None and plan.start_at < now - LATE_SECONDS:
+        return refuse(state, f"start_at is {now - plan.start_at:.0f} s in the past, expected a time to come")
+    if obstacle := _obstacle(plan, event.facts):
+        return refuse(state, obstacle[1])
+    asked = replace(
+        state,
+        since=now,
+        at=now,
+        author=event.actor,
+        reason=order("started", event.actor, event.reason),
+    )
+    return _go_on(plan, asked, event.facts, now)
+
+
+def await_start(plan: Plan, state: State, facts: Facts) -> Decision:
+    """Look again whether a rollout that waits for approval or its time can begin."""
+    if is_behind(state, facts.now):
+        return Decision(stand_still(state, facts.now))
+    now = max(facts.now, state.at)
+    return _go_on(plan, replace(state, at=now), facts, now)
+
+
+def approve(plan: Plan, state: State, event: Approve) -> Decision:
+    """Take in that a person agrees; an approval that does not count is refused, with the reason."""
+    if plan.approval is None:
+        return refuse(state, "the plan of this rollout asks for no approval")
+    if state.phase not in _APPROVABLE:
+        return refuse(state, f"a rollout that is {state.phase} cannot be approved")
+    given = Given(event.actor, event.role, event.reason, event.digest, event.now)
+    digest = approved(plan, state)
+    void = why_void(plan.approval, given, digest=digest, barred={state.author}, now=event.now)
+    if void:
+        return refuse(state, void)
+    text = order("approved", event.actor, event.reason)
+    # Of each person the newest counts, and nobody can fill the state.
+    others = tuple(one for one in state.approvals if one.person != event.actor)
+    agreed = replace(state, approvals=(*others, given), at=max(state.at, event.now))
+    if state.phase is RolloutPhase.PENDING_APPROVAL:
+        missing = _missing(plan, agreed, event.now)
+        if missing:
+            agreed = replace(agreed, waiting=missing)
+        else:
+            agreed = _schedule(plan, replace(agreed, reason=text), event.now, code=Code.APPROVED)
+    return Decision(agreed, notes=(text,))
+
+
+def withhold(plan: Plan, state: State, event: Withhold) -> Decision:
+    """End a rollout that a person refuses to approve."""
+    if plan.approval is None or state.phase not in _WAITING:
+        return refuse(state, f"a rollout that is {state.phase} waits for no approval")
+    if event.role not in plan.approval.roles:
+        expected = " or ".join(plan.approval.roles)
+        return refuse(state, f"{event.actor} withholds as {event.role}, expected {expected}")
+    text = order("withheld", event.actor, event.reason)
+    ended = replace(
+        state,
+        phase=RolloutPhase.ABORTED,
+        code=Code.WITHHELD,
+        since=event.now,
+        at=max(state.at, event.now),
+        deadline=None,
+        waiting="",
+        reason=text,
+    )
+    return Decision(ended, notes=(text,))
+
+
+def approved(plan: Plan, state: State) -> str:
+    """Return the digest of what an approval must be about now."""
+    return digest_of(plan, plan.digest, state.evidence)
+
+
+def join(plan: Plan, state: State, facts: Facts) -> State:
+    """Return the state with those drawn that joined a dynamic cohort since."""
+    if not plan.dynamic:
+        return state
+    free = [name for name in facts.devices if name not in state.members and name not in facts.elsewhere]
+    late = joiners(plan, state.cuts, state.members, cohort(plan, {n: facts.devices[n] for n in free}))
+    if not late:
+        return state
+    watched = {name: state.members[name].arm for name in state.witnesses}
+    more = witnesses(plan, {name: member.arm for name, member in late.items()}, watched)
+    return replace(state, members=state.members | late, witnesses=(*state.witnesses, *more))
+
+
+def _go_on(plan: Plan, state: State, facts: Facts, now: float) -> Decision:
+    """Wait for whatever is still missing, in this order: approval, the time, devices; or begin."""
+    if missing := _missing(plan, state, now):
+        return _tell(state, _ask(state, missing, now))
+    if plan.start_at is not None and now < plan.start_at:
+        return _tell(state, _schedule(plan, state, now, code=Code.SCHEDULED))
+    if obstacle := _obstacle(plan, facts):
+        held = _schedule(plan, state, now, code=obstacle[0])
+        return _tell(state, replace(held, deadline=None, waiting=f"that it can begin: {obstacle[1]}"))
+    return _begin(plan, state, facts, now)
+
+
+def _missing(plan: Plan, state: State, now: float) -> str:
+    if plan.approval is None:
+        return ""
+    digest, barred = approved(plan, state), {state.author}
+    return shortfall(plan.approval, state.approvals, digest=digest, barred=barred, now=now)
+
+
+def _ask(state: State, missing: str, now: float) -> State:
+    asking = state.phase is RolloutPhase.PENDING_APPROVAL
+    fresh = Code.APPROVAL_VOID if state.phase is RolloutPhase.SCHEDULED else Code.APPROVAL_WANTED
+    return replace(
+        state,
+        phase=RolloutPhase.PENDING_APPROVAL,
+        code=fresh if not asking or state.code is Code.CLOCK_WENT_BACK else state.code,
+        since=state.since if asking else now,
+        deadline=None,
+        waiting=missing,
+    )
+
+
+def _schedule(plan: Plan, state: State, now: float, *, code: Code) -> State:
+    return replace(
+        state,
+        phase=RolloutPhase.SCHEDULED,
+        code=code,
+        since=state.since if state.phase is RolloutPhase.SCHEDULED else now,
+        deadline=max(plan.start_at or now, now),
+        waiting="its time to start",
+    )
+
+
+def _obstacle(plan: Plan, facts: Facts) -> tuple[Code, str] | None:
+    """Return why the draw cannot be made now."""
+    members = cohort(plan, facts.devices)
+    if not members:
+        return Code.NO_DEVICES, f"no device matches {plan.selector!r}"
+    if facts.withdrawn:
+        return Code.WITHDRAWN, "the version was withdrawn, abort this rollout and plan another"
+    taken = sorted(name for name in members if name in facts.elsewhere)
+    if taken:
+        rollouts = sorted({facts.elsewhere[name] for name in taken})
+        told = ", ".join(map(str, rollouts))
+        return Code.OVERLAP, f"in rollout {told} already: {count(len(taken))}, such as {', '.join(taken[:3])}"
+    budget = plan.byte_budget
+    if budget is not None and facts.download_bytes > budget.bytes:
+        return Code.BYTES_SPENT, (
+            f"byte_budget.bytes is {budget.bytes}, and one device needs {facts.download_bytes} for this"
+        )
+    return None
+
+
+def _begin(plan: Plan, state: State, facts: Facts, now: float) -> Decision:
+    chosen = cohort(plan, facts.devices)
+    cuts = draw(plan, chosen)
+    drawn = arms(plan, cuts, chosen)
+    begun = replace(
+        state,
+        phase=RolloutPhase.RUNNING,
+        code=Code.STARTED,
+        since=now,
+        entered=now,
+        deadline=now + plan.stage_deadline_seconds,
+        waiting=UNPREPARED,
+        started_at=now,
+        history_since=now - plan.before_seconds,
+        cuts=cuts,
+        witnesses=tuple(witnesses(plan, drawn)),
+        members={name: Member(arm) for name, arm in drawn.items()},
+    )
+    # Without a control there is nothing to prepare: the absolute limits alone will judge.
+    following = begun if cuts.control else admit(plan, begun, now, code=Code.STARTED)
+    return Decision(following, notes=(f"{following.reason}: {count(len(drawn))}",))
+
+
+def _tell(state: State, following: State) -> Decision:
+    if following.phase is state.phase:
+        return Decision(following)
+    return Decision(following, notes=(f"{following.phase}: waiting for {following.waiting}",))

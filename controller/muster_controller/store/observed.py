@@ -1,0 +1,134 @@
+"""What a rollout is told besides windows: crashes, agreement in shadow, labels, rollouts of other models.
+
+Each part is read only where the plan asks for it, and of witnesses alone where a fleet could be large.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from muster_controller.domain.facts import LabelFacts, Observed
+from muster_controller.domain.labels.counts import from_document
+from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.states import State
+from muster_controller.store import versions
+from muster_controller.store.instants import milliseconds, seconds
+from muster_controller.store.tables import (
+    EventRecord,
+    LabelRecord,
+    RolloutMember,
+    RolloutRecord,
+    ShadowRecord,
+)
+
+MAX_LABELS = 5_000  # entries in one tick; the next one takes the rest
+MAX_CRASHING = 100  # devices, those with the most crashes: one is enough to decide
+_AT_ONCE = 500  # SQLite takes a limited number of parameters
+_UNDER_WAY = ("running", "paused")
+
+
+def observe(session: Session, plan: Plan, state: State) -> Observed:
+    """Return what is known of a rollout's two versions besides windows."""
+    found, upto = _labels(session, plan, state) if _wants_labels(plan) else ([], state.ledger.labels_upto)
+    return Observed(
+        crashes=_crashes(session, plan, state) if plan.limits.crashes_per_device is not None else {},
+        agreement=_agreement(session, plan, state) if plan.limits.agreement is not None else {},
+        reliability=reliability(session, plan) if plan.margins.estimate is not None else {},
+        labels=found,
+        labels_upto=upto,
+        beside=_beside(session, plan, state),
+    )
+
+
+def _wants_labels(plan: Plan) -> bool:
+    return plan.margins.accuracy is not None or plan.limits.accuracy is not None
+
+
+def _crashes(session: Session, plan: Plan, state: State) -> dict[str, int]:
+    count = func.count()
+    query = (
+        select(EventRecord.device, count)
+        .where(
+            EventRecord.digest == plan.digest,
+            EventRecord.kind == "crashed",
+            col(EventRecord.at) >= milliseconds(state.started_at),
+            EventRecord.device != "",
+        )
+        .group_by(EventRecord.device)
+        .order_by(count.desc(), EventRecord.device)
+        .limit(MAX_CRASHING)
+    )
+    return dict(session.exec(query).all())
+
+
+def _agreement(session: Session, plan: Plan, state: State) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for devices in _parts(state.witnesses):
+        query = select(ShadowRecord.device, ShadowRecord.agreed, ShadowRecord.rows).where(
+            ShadowRecord.candidate == plan.digest,
+            ShadowRecord.digest == plan.previous,
+            col(ShadowRecord.device).in_(devices),
+        )
+        found |= {device: (agreed, rows) for device, agreed, rows in session.exec(query)}
+    return found
+
+
+def reliability(session: Session, plan: Plan) -> dict[str, Sequence[tuple[int, int]]]:
+    """Return by version how often its answers were right at the publishing, by their confidence."""
+    digests = [plan.digest, *([plan.previous] if plan.previous is not None else ())]
+    return {digest: versions.get(session, digest).manifest.reliability for digest in digests}
+
+
+def _labels(session: Session, plan: Plan, state: State) -> tuple[list[LabelFacts], int]:
+    """Return what labels say that came since the last tick, and the newest's number."""
+    found, upto = labels_after(session, plan, state, upto=state.ledger.labels_upto)
+    return [label for _, label in found], upto
+
+
+def labels_after(
+    session: Session, plan: Plan, state: State, *, upto: int
+) -> tuple[list[tuple[int, LabelFacts]], int]:
+    """Return what labels say that came after a number, each with its own, and the newest that was read.
+
+    Corrections are left out; ``MAX_LABELS`` entries are read at once.
+    """
+    digests = [plan.digest, *([plan.previous] if plan.previous is not None else ())]
+    query = (
+        select(LabelRecord)
+        .where(col(LabelRecord.digest).in_(digests), col(LabelRecord.id) > upto)
+        .order_by(col(LabelRecord.id))
+        .limit(MAX_LABELS)
+    )
+    newest, found = upto, []
+    for row in session.exec(query):
+        assert row.id is not None
+        newest, counts = row.id, from_document(row.counts)
+        if counts.confusion and not row.correction and seconds(row.end) >= state.history_since:
+            right = counts.n - counts.wrong
+            found.append((row.id, LabelFacts(row.device, row.digest, seconds(row.end), counts.n, right)))
+    return found, newest
+
+
+def _beside(session: Session, plan: Plan, state: State) -> tuple[str, ...]:
+    """Return the witnesses that a rollout of another model has given a version and may yet take back."""
+    found: set[str] = set()
+    for devices in _parts(state.witnesses):
+        query = (
+            select(RolloutMember.device)
+            .join(RolloutRecord, col(RolloutRecord.id) == col(RolloutMember.rollout))
+            .where(
+                RolloutRecord.model != plan.model,
+                col(RolloutRecord.phase).in_(_UNDER_WAY),
+                col(RolloutMember.device).in_(devices),
+                col(RolloutMember.given).is_not(None),
+                RolloutMember.withdrawn == "",
+            )
+        )
+        found |= set(session.exec(query))
+    return tuple(sorted(found))
+
+
+def _parts(devices: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(devices), _AT_ONCE):
+        yield devices[start : start + _AT_ONCE]
