@@ -14,7 +14,7 @@ after ``run_length`` rounds on average or later, over all its subjects together.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.labels.counts import Counts
 from muster_models.errors import SketchError
 from muster_models.manifest import ClassOutput, Manifest
@@ -140,7 +141,6 @@ class Round:
 
 
 Subjects = dict[tuple[Level, str], Seen]
-Groups = Mapping[str, Sequence[str]]
 
 
 def watch(subjects: Subjects, one: Round, promise: Promise, groups: Groups) -> Subjects:

@@ -67,6 +67,12 @@ def estimate(
     return Estimate(float((share * right).sum()), 2 * math.sqrt(variance), int(n), bool(is_calibrated))
 
 
+def rates(middle: Array, reliability: Sequence[tuple[int, int]]) -> Array | None:
+    """Return how often a prediction of each bin is right; None where the evaluation set does not say."""
+    known = np.asarray(reliability, dtype=np.float64).reshape(-1, 2)
+    return _calibrate(middle, known)[0] if len(known) == len(middle) and known[:, 0].sum() > 0 else None
+
+
 def _calibrate(middle: Array, known: Array) -> tuple[Array, Array]:
     """Return how often each bin is right, and the variance of that."""
     held, right = known[:, 0], known[:, 1]

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from msgspec.structs import replace
 
+from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.labels.detector import (
     ALL,
     DEVICE,
     FLEET,
     GROUP,
     Fall,
-    Groups,
     Level,
     Promise,
     Round,

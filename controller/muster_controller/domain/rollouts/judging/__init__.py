@@ -1,0 +1,1 @@
+"""What was seen of a version, and what follows from it."""
