@@ -42,6 +42,12 @@ def at_least(name: str, *, ours: float, peer: tuple[str, float], unit: str, leas
     return Figure(name, ours, value, peer_name, unit, ours / value, f">= {least:,g} {unit}", ours >= least)
 
 
+def below(name: str, *, ours: float, peer: tuple[str, float], unit: str, most: float) -> Figure:
+    """Return a figure whose goal is that ours stays below a value."""
+    peer_name, value = peer
+    return Figure(name, ours, value, peer_name, unit, ours / value, f"< {most:,g} {unit}", ours < most)
+
+
 def interleave(
     contestants: Mapping[str, Callable[[], object]],
     *,

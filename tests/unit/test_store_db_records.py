@@ -94,7 +94,9 @@ def test_an_assignment_is_made_changed_and_taken_away(ground: Ground) -> None:
     assign(ground, {"oslo-1": None})
 
     with Reading(ground.engine) as session:
-        assert assignments.every(session) == {"berlin-1": [assignments.Wanted("digits", "b" * 64, 9.0)]}
+        assert assignments.of_devices(session, ["berlin-1", "oslo-1"]) == {
+            "berlin-1": [assignments.Wanted("digits", "b" * 64, 9.0)]
+        }
 
 
 def test_a_model_is_stopped_once_and_started_once(ground: Ground) -> None:
@@ -129,7 +131,7 @@ def test_a_newer_desired_state_replaces_the_older_and_is_unsent(ground: Ground) 
     with Reading(ground.engine) as session:
         assert before == []
         assert desired.unsent(session, 10) == [("berlin-1", 2, b"envelope")]
-        assert desired.held(session) == {"berlin-1": Held(2, "content 2", NOW, NOW + 60)}
+        assert desired.held(session, ["berlin-1"]) == {"berlin-1": Held(2, "content 2", NOW, NOW + 60)}
 
 
 # Alarms
@@ -185,9 +187,13 @@ def test_labels_are_replaced(ground: Ground) -> None:
         ]
 
 
-def test_a_rollout_that_does_not_exist_is_not_found(ground: Ground) -> None:
+def test_a_rollout_that_does_not_exist_is_not_found_and_not_saved(ground: Ground) -> None:
     with Unit(ground.engine) as session, pytest.raises(NotFoundError, match="no rollout 7"):
-        rollouts.save(session, 7, phase="running", state={}, now=NOW)
+        rollouts.get(session, 7)
+    with Unit(ground.engine) as session:
+        saved = rollouts.save(session, 7, fence=0, phase="running", ticking=True, state={}, now=NOW)
+
+    assert not saved
 
 
 def test_skipping_moves_a_watermark_forward_only(ground: Ground) -> None:

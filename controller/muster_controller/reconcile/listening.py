@@ -13,11 +13,13 @@ from muster_controller.domain.alarms.alarm import Alarm
 from muster_controller.domain.alarms.quiet import Hush, Term, Watched, term, watch
 from muster_controller.domain.drift.groups import groups_of
 from muster_controller.store import alarms, devices, events, reporting
+from muster_controller.store.device_facts import DeviceBook
 from muster_controller.store.engine import Reading, Unit
 
 KIND = "silence"
 MOST_DEVICES = 200  # whose names a record holds
 LOOKS_PER_LIMIT = 20
+_NO_MODEL = ""  # devices alone
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +35,7 @@ class Listening:
         self._labels = settings.silence.group_labels
         where = settings.silence.where
         self._chosen = selector.parse(where) if where else None
+        self._book = DeviceBook()
         self._since: float | None = None
         self._last = float("-inf")
         self._pause = 0.0
@@ -69,10 +72,9 @@ class Listening:
         if self._chosen is None:
             return []
         return [
-            Watched(member.id, member.last_seen, groups_of(member.labels, self._labels))
-            for member in devices.members(session)
-            if member.last_seen is not None
-            and self._chosen.matches(selector.known_by(member.id, member.labels))
+            Watched(name, device.seen, groups_of(device.labels, self._labels))
+            for name, device in sorted(self._book.read(session, _NO_MODEL).items())
+            if device.seen is not None and self._chosen.matches(selector.known_by(name, device.labels))
         ]
 
     def _save(self, session: Session, alarm: Alarm, now: float) -> None:

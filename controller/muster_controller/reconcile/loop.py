@@ -43,11 +43,13 @@ class Outside:
         publish: Sends a payload on a topic.
         refuse: Tells the broker which devices and certificates are revoked.
         renew: Signs the repository's metadata again where it is due.
+        rehearse: Carries drills on, before rollouts are.
     """
 
     publish: Publish
     refuse: Callable[[Revoked], None]
     renew: Callable[[dt.datetime], object]
+    rehearse: Callable[[float], object] = lambda _now: None
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class Reconcile:
         began, self._faults = time.monotonic(), 0
         self._guard("drift", self._watch, now)
         self._guard("labels", self._compare, now)
+        self._guard("drills", self._outside.rehearse, now)
         self._guard("rollouts", self._advance, now)
         self._guard("desired states", self._tell, now)
         self._guard("silence", self._listening.listen, now)
@@ -171,7 +174,8 @@ class Reconcile:
             self._guard(f"rollouts of {model}", self._advancing.advance, model, now)
 
     def _tell(self, now: float) -> None:
-        self._telling.sign(now)
+        if self._telling.sign(now):
+            self.wake()
         self._send(now)
 
     def _send(self, now: float) -> None:

@@ -4,7 +4,7 @@ from sqlalchemy import Engine
 
 from muster_controller.service.context import Deed, record
 from muster_controller.store import samples
-from muster_controller.store.engine import Reading, Unit, erase_log
+from muster_controller.store.engine import Reading, Unit
 
 ACTOR = "controller"
 
@@ -18,4 +18,4 @@ def end_samples(engine: Engine, now: float) -> None:
         for order in samples.due(session, now):
             gone = samples.end(session, [order.id], now)
             record(session, Deed(ACTOR, "sample.expire", f"sample {order.id}", detail={"rows": gone}), now)
-    erase_log(engine)
+    samples.erase(engine)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from muster_controller.config import Settings
 from muster_controller.domain import desired as domain
 from muster_controller.domain.desired import Content, Held
-from muster_controller.store import assignments, desired, devices, reporting, samples, versions
+from muster_controller.store import assignments, desired, devices, reporting, samples, untold, versions
 from muster_controller.store.engine import Reading, Unit
 from muster_models import topics
 from muster_models.trust.director import sign_desired
@@ -66,20 +66,27 @@ class Telling:
         self._under_way: dict[str, int] = {}
         self._arrived: deque[tuple[str, int]] = deque()
         self._lost = threading.Event()
+        self._last = ""  # of the devices that were looked at in turn
 
-    def sign(self, now: float) -> int:
-        """Sign a new desired state for every device that should be told something else, or whose one ages.
+    def sign(self, now: float) -> bool:
+        """Sign a new desired state for devices that should be told something else, or whose one ages.
+
+        Looked at are those that were noted, and the next ones in turn: so one that ages is found, and one
+        that nobody noted. What a pass costs depends on what changed, and not on the fleet.
 
         Returns:
-            How many were signed.
+            Whether more is noted than one pass looks at, or what was looked at has changed meanwhile.
         """
         with Reading(self._engine) as session:
-            held = desired.held(session)
-            members = devices.members(session)
-            wanted = assignments.every(session)
+            noted = untold.first(session, AT_ONCE)
+            turn = devices.next_after(session, self._last, AT_ONCE)
+            looked = {*turn, *(device for _, device in noted)}
+            held = desired.held(session, looked)
+            members = devices.some(session, looked)
+            wanted = assignments.of_devices(session, looked)
             stopped = assignments.stopped(session)
             how = reporting.current(session, self._usual)
-            ordered = samples.open_orders(session, now)
+            ordered = samples.open_orders(session, looked, now)
             digests = {one.digest for models in wanted.values() for one in models}
             names = versions.names(session, digests)
         signed = [
@@ -94,10 +101,15 @@ class Telling:
                 )
             )
         ]
-        if signed:
+        if signed or noted:
             with Unit(self._engine) as session:
+                before = {state.device: held[state.device] for state in signed if state.device in held}
+                if desired.held(session, {state.device for state in signed}) != before:
+                    return True  # another loop was quicker: one number must not name two desired states
                 desired.save(session, signed)
-        return len(signed)
+                untold.settle(session, [number for number, _ in noted])
+        self._last = turn[-1] if len(turn) == AT_ONCE else ""
+        return len(noted) == AT_ONCE
 
     def send(self, now: float) -> bool:
         """Send what has not reached the broker yet; return whether more is waiting to be sent at once."""

@@ -1,7 +1,7 @@
 """One step of the loop: labels that are new are held against what each version was signed with."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,15 @@ from sqlmodel import Session
 
 from muster_controller.config import Settings
 from muster_controller.delivery.post import Post
-from muster_controller.domain.drift.groups import groups_of
+from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.drift.signals import Signal
 from muster_controller.domain.labels import detector
 from muster_controller.domain.labels.detector import Fall, Promise, State, promise_of
 from muster_controller.domain.labels.falls import Terms, follow
 from muster_controller.reconcile.alarming import save_signal
-from muster_controller.store import devices, events, labels, running, versions
 from muster_controller.store import drift as drift_store
+from muster_controller.store import events, labels, running, versions
+from muster_controller.store.device_facts import GroupBook
 from muster_controller.store.drift import Known
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.labels import Stored, Watched
@@ -37,7 +38,7 @@ class _News:
     release: Release
     held: Watched | None
     entries: Sequence[Stored]
-    groups: Mapping[str, Sequence[str]]
+    groups: Groups
     others: Sequence[Known]
     left: frozenset[str]
 
@@ -49,7 +50,7 @@ class Truth:
         self._engine = engine
         self._post = Post(settings)
         self._settings = settings.labels
-        self._group_labels = settings.drift.group_labels
+        self._groups = GroupBook(settings.drift.group_labels)
 
     def versions(self) -> list[str]:
         """Return the digests of versions of which there is news, or an alarm that stands."""
@@ -93,9 +94,7 @@ class Truth:
             release=release,
             held=held,
             entries=labels.after(session, digest, upto=_upto(held), limit=MAX_ENTRIES),
-            groups={
-                member.id: groups_of(member.labels, self._group_labels) for member in devices.members(session)
-            },
+            groups=self._groups.read(session),
             others=drift_store.about_inputs(session, model, release.baseline),
             left=running.left(session, model, digest),
         )

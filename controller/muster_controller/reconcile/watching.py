@@ -11,11 +11,12 @@ from muster_controller.config import Settings
 from muster_controller.delivery.post import Post
 from muster_controller.domain.drift import detector as drift
 from muster_controller.domain.drift.detector import DriftConfig, DriftState
-from muster_controller.domain.drift.groups import groups_of
+from muster_controller.domain.drift.groups import Groups
 from muster_controller.reconcile.alarming import save_signal
-from muster_controller.store import devices, reporting, running, versions, windows
 from muster_controller.store import drift as drift_store
+from muster_controller.store import reporting, running, versions, windows
 from muster_controller.store.baselines import Baselines
+from muster_controller.store.device_facts import GroupBook
 from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.facts import MAX_WINDOWS, window_facts
 from muster_models.errors import SketchError
@@ -30,7 +31,7 @@ class _News:
 
     judged: drift_store.Judged | None
     windows: Sequence[windows.StoredWindow]
-    groups: dict[str, tuple[str, ...]]
+    groups: Groups
     moved: frozenset[str]
 
 
@@ -50,7 +51,7 @@ class Watching:
             history_seconds=settings.window_days * 86_400,
         )
         self._usual = settings.reporting
-        self._group_labels = settings.drift.group_labels
+        self._groups = GroupBook(settings.drift.group_labels)
 
     def streams(self) -> list[tuple[str, str]]:
         """Return every (model, baseline) to watch."""
@@ -97,9 +98,7 @@ class Watching:
         found = windows.after(session, model, baseline, upto=_upto(judged), limit=MAX_WINDOWS)
         if not found and not drift_store.has_active_alarm(session, model, baseline):
             return None
-        groups = {
-            member.id: groups_of(member.labels, self._group_labels) for member in devices.members(session)
-        }
+        groups = self._groups.read(session)
         return _News(judged, found, groups, running.moved_on(session, model, baseline, before=settled))
 
 

@@ -9,7 +9,6 @@ from muster_controller.domain import selector
 from muster_controller.domain.samples import Order, check_devices, check_terms, shown
 from muster_controller.service.context import Context, Deed, record
 from muster_controller.store import devices, samples, versions
-from muster_controller.store.engine import erase_log
 from muster_controller.store.samples import Batch
 from muster_controller.store.views.names import VersionRef, name_versions
 from muster_models.errors import ConflictError, NotFoundError
@@ -176,7 +175,7 @@ def delete(context: Context, actor: str, number: int, reason: str = "") -> Sampl
             raise ConflictError(f"the rows of order {number} are deleted")
         gone = samples.end(session, [number], now)
         record(session, Deed(actor, "sample.delete", f"sample {number}", reason, {"rows": gone}), now)
-    erase_log(context.engine)
+    samples.erase(context.engine)
     context.wake()
     return show(context, number)
 

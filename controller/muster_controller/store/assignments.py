@@ -1,11 +1,12 @@
 """Which version each device should run, and the orders that stop a model everywhere."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import msgspec
 from sqlmodel import Session, col, select
 
+from muster_controller.store import untold
 from muster_controller.store.engine import upsert
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Assignment, StopOrder
@@ -28,10 +29,11 @@ class Wanted:
     shadow: Shadow | None = None
 
 
-def every(session: Session) -> dict[str, list[Wanted]]:
-    """Return what each device should run, models in order; devices without an assignment are left out."""
+def of_devices(session: Session, devices: Collection[str]) -> dict[str, list[Wanted]]:
+    """Return what each of some devices should run, models in order; who should run nothing is left out."""
     wanted: dict[str, list[Wanted]] = {}
-    for row in session.exec(select(Assignment).order_by(Assignment.device, Assignment.model)):
+    query = select(Assignment).where(col(Assignment.device).in_(devices))
+    for row in session.exec(query.order_by(Assignment.device, Assignment.model)):
         shadow = None if row.shadow is None else msgspec.convert(row.shadow, Shadow)
         wanted.setdefault(row.device, []).append(Wanted(row.model, row.digest, row.probation_seconds, shadow))
     return wanted
@@ -81,9 +83,10 @@ def assign(
         if digest is not None and held.get(device) != digest
     ]
     upsert(session, Assignment, rows)
-    for device, digest in digests.items():
-        if digest is None and device in held:
-            session.delete(session.get_one(Assignment, (device, model)))
+    gone = [device for device, digest in digests.items() if digest is None and device in held]
+    for device in gone:
+        session.delete(session.get_one(Assignment, (device, model)))
+    untold.note(session, [*(str(row["device"]) for row in rows), *gone])
 
 
 def stop(session: Session, model: str, now: float) -> None:
@@ -95,6 +98,7 @@ def stop(session: Session, model: str, now: float) -> None:
     if session.get(StopOrder, model) is not None:
         raise ConflictError(f"{model} is stopped already")
     session.add(StopOrder(model=model, at=milliseconds(now)))
+    untold.note_model(session, model)
 
 
 def start(session: Session, model: str) -> None:
@@ -107,6 +111,7 @@ def start(session: Session, model: str) -> None:
     if order is None:
         raise NotFoundError(f"{model} is not stopped")
     session.delete(order)
+    untold.note_model(session, model)
 
 
 def stopped(session: Session) -> frozenset[str]:

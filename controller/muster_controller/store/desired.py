@@ -1,13 +1,14 @@
 """The newest signed desired state of each device, and which ones still have to be sent."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy
-from sqlalchemy import update
+from sqlalchemy import bindparam, update
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.desired import Held
+from muster_controller.store import untold
 from muster_controller.store.engine import table, upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import DesiredState, Device
@@ -30,12 +31,12 @@ class Signed:
     expires: float
 
 
-def held(session: Session) -> dict[str, Held]:
-    """Return the newest desired state that was made for each device that has one, without its bytes."""
+def held(session: Session, devices: Collection[str]) -> dict[str, Held]:
+    """Return the newest desired state that was made for each of some devices, without its bytes."""
     columns = table(DesiredState).c
     query = sqlalchemy.select(
         columns.device, columns.sequence, columns.content, columns.issued_at, columns.expires_at
-    )
+    ).where(columns.device.in_(devices))
     return {
         device: Held(sequence, content, seconds(issued), seconds(expires))
         for device, sequence, content, issued, expires in session.execute(query)
@@ -62,17 +63,23 @@ def save(session: Session, states: Iterable[Signed]) -> None:
 def sign_again(session: Session) -> None:
     """Let every desired state be signed and sent anew, as it must be when another key signs them."""
     session.execute(update(DesiredState).values(content=""))
+    untold.note_all(session)
 
 
 def send_again(session: Session, device: str, held: int) -> bool:
-    """Mark a desired state to be sent when its device holds an older one; return whether it does."""
-    statement = (
-        update(DesiredState)
-        .where(col(DesiredState.device) == device, col(DesiredState.sequence) > held)
-        .values(sent_at=None)
-        .returning(col(DesiredState.device))
-    )
-    return session.execute(statement).first() is not None
+    """Mark a desired state to be sent when its device holds an older one; return whether it does.
+
+    A device that holds a newer one than we know, or has none yet, is noted: a new one may have to be signed.
+    """
+    columns = table(DesiredState).c
+    made = session.execute(sqlalchemy.select(columns.sequence).where(columns.device == device)).scalar()
+    if made is None or made < held:
+        untold.note(session, [device])
+        return False
+    if made == held:
+        return False
+    session.execute(update(DesiredState).where(col(DesiredState.device) == device).values(sent_at=None))
+    return True
 
 
 def unsent(session: Session, limit: int) -> list[tuple[str, int, bytes]]:
@@ -88,9 +95,12 @@ def unsent(session: Session, limit: int) -> list[tuple[str, int, bytes]]:
 
 def mark_sent(session: Session, sent: Iterable[tuple[str, int]], now: float) -> None:
     """Note that these (device, sequence) were sent; one that was replaced meanwhile stays unsent."""
-    for device, sequence in sent:
-        session.execute(
-            update(DesiredState)
-            .where(col(DesiredState.device) == device, col(DesiredState.sequence) == sequence)
-            .values(sent_at=milliseconds(now))
-        )
+    columns = table(DesiredState).c
+    statement = (
+        update(table(DesiredState))
+        .where(columns.device == bindparam("to"), columns.sequence == bindparam("number"))
+        .values(sent_at=milliseconds(now))
+    )
+    rows = [{"to": device, "number": sequence} for device, sequence in sent]
+    if rows:
+        session.connection().execute(statement, rows)

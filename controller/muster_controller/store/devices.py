@@ -1,10 +1,10 @@
 """The devices, as the loop that decides sees them, and what they say about themselves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import exists, update
+from sqlalchemy import ColumnElement, exists, func, update
 from sqlmodel import Session, col, select
 
 from muster_controller.store.instants import milliseconds, seconds
@@ -32,15 +32,24 @@ class Member:
 
 def members(session: Session) -> list[Member]:
     """Return all devices that were not revoked, by id."""
-    query = (
-        select(Device.id, Device.labels, Device.last_seen, Device.desired_held)
-        .where(col(Device.revoked_at).is_(None))
-        .order_by(Device.id)
-    )
-    return [
-        Member(id_, labels, None if seen is None else seconds(seen), held)
-        for id_, labels, seen, held in session.exec(query)
-    ]
+    return _members(session)
+
+
+def some(session: Session, devices: Collection[str]) -> list[Member]:
+    """Return those of some devices that were not revoked, by id."""
+    return _members(session, col(Device.id).in_(devices))
+
+
+def next_after(session: Session, device: str, limit: int) -> list[str]:
+    """Return the ids of the devices that follow one in the order of ids, and were not revoked."""
+    query = select(Device.id).where(Device.id > device, col(Device.revoked_at).is_(None))
+    return list(session.exec(query.order_by(Device.id).limit(limit)))
+
+
+def revoked(session: Session) -> dict[str, Mapping[str, str]]:
+    """Return the labels of the devices that were revoked, by id."""
+    query = select(Device.id, Device.labels).where(col(Device.revoked_at).is_not(None)).order_by(Device.id)
+    return dict(session.exec(query).all())
 
 
 def has_silent(session: Session, before: float) -> bool:
@@ -86,6 +95,7 @@ def set_labels(session: Session, device: str, labels: Mapping[str, str]) -> None
         raise NotFoundError(f"no device {device!r}")
     row.labels = dict(labels)
     session.add(row)
+    touch(session, [device])
 
 
 def greet(session: Session, hello: Hello) -> None:
@@ -119,6 +129,34 @@ def feel(session: Session, device: str, health: Health, *, skew: float | None = 
 
 
 def saw(session: Session, devices: Iterable[str], now: float) -> None:
-    """Note that devices were heard of."""
-    statement = update(Device).where(col(Device.id).in_(set(devices))).values(last_seen=milliseconds(now))
-    session.execute(statement)
+    """Note that devices were heard of, whatever they said."""
+    _touch(session, devices, last_seen=milliseconds(now))
+
+
+def touch(session: Session, devices: Iterable[str]) -> None:
+    """Note that something new is known of devices, so that a ``DeviceBook`` reads them again."""
+    _touch(session, devices)
+
+
+def revision(session: Session) -> int:
+    """Return the newest revision of any device."""
+    return session.exec(select(func.coalesce(func.max(Device.revision), 0))).one()
+
+
+def _members(session: Session, *conditions: ColumnElement[bool]) -> list[Member]:
+    query = (
+        select(Device.id, Device.labels, Device.last_seen, Device.desired_held)
+        .where(col(Device.revoked_at).is_(None), *conditions)
+        .order_by(Device.id)
+    )
+    return [
+        Member(id_, labels, None if seen is None else seconds(seen), held)
+        for id_, labels, seen, held in session.exec(query)
+    ]
+
+
+def _touch(session: Session, devices: Iterable[str], **values: int) -> None:
+    # Whoever writes waits for whoever wrote before, so the order of revisions is that of commits.
+    newest = select(func.coalesce(func.max(Device.revision), 0) + 1).scalar_subquery()
+    statement = update(Device).where(col(Device.id).in_(set(devices))).values(revision=newest, **values)
+    session.execute(statement.execution_options(synchronize_session=False))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from muster_controller.pki import Issued
-from muster_controller.store import certificates
+from muster_controller.store import certificates, devices, untold
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Device, EnrolmentToken
 from muster_models.errors import ConflictError, ForbiddenError, NotFoundError, Reason
@@ -109,6 +109,8 @@ def enrol(session: Session, permit: Permit, issued: Issued, now: float) -> None:
         certificates.revoke_all(session, permit.device, now)
     row.labels = dict(permit.labels) or row.labels
     _hold(session, row, issued)
+    devices.touch(session, [permit.device])
+    untold.note(session, [permit.device])
 
 
 def renew(session: Session, device: str, issued: Issued) -> None:
@@ -134,6 +136,7 @@ def revoke(session: Session, device: str, now: float) -> None:
         raise NotFoundError(f"no device {device!r}")
     row.revoked_at = row.revoked_at or milliseconds(now)
     session.add(row)
+    devices.touch(session, [device])
     for token in session.exec(select(EnrolmentToken).where(EnrolmentToken.device == device)):
         token.revoked_at = token.revoked_at or milliseconds(now)
         session.add(token)

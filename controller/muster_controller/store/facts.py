@@ -2,12 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlmodel import Session
 
-from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
-from muster_controller.store import devices, running, windows
+from muster_controller.domain.facts import Facts, WindowFacts
+from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.states import State
+from muster_controller.store import rollouts, versions, windows, zones
 from muster_controller.store.baselines import Baselines
+from muster_controller.store.device_facts import DeviceBook, device_facts
+from muster_controller.store.observed import observe
 from muster_models.errors import MusterError
 from muster_models.sketch.baseline import Baseline
 from muster_models.sketch.codec import decode_all
@@ -17,35 +22,66 @@ MAX_WINDOWS = 5_000  # in one tick; the next one takes the rest
 _log = logging.getLogger(__name__)
 
 
-def device_facts(session: Session, model: str) -> dict[str, DeviceFacts]:
-    """Return what is known of every device that was not revoked, and of one model on it."""
-    states = running.of_model(session, model)
-    return {member.id: _device(member, states.get(member.id)) for member in devices.members(session)}
+def start_facts(
+    session: Session,
+    model: str,
+    digest: str,
+    *,
+    number: int | None,
+    now: float,
+    reachable_seconds: float,
+    book: DeviceBook | None = None,
+) -> Facts:
+    """Return what a rollout sees that has not begun: everything but windows.
+
+    Args:
+        digest: The version to roll out.
+        number: Of the rollout; None for one that is not stored yet.
+        book: Of whoever asks again and again.
+    """
+    known = device_facts(session, model) if book is None else book.read(session, model)
+    release = versions.get(session, digest)
+    return Facts(
+        now=now,
+        devices=known,
+        reachable_seconds=reachable_seconds,
+        download_bytes=sum(entry.length for entry in release.manifest.files),
+        elsewhere=rollouts.elsewhere(session, model, number),
+        offsets=zones.offsets({device.zone for device in known.values()}, now),
+        withdrawn=release.withdrawn_at is not None,
+    )
 
 
 def rollout_facts(
     session: Session,
-    model: str,
+    plan: Plan,
+    state: State,
     *,
-    upto: int,
-    since: float,
+    number: int,
     now: float,
     reachable_seconds: float,
     baselines: Baselines,
+    book: DeviceBook,
 ) -> Facts:
-    """Return what a rollout of ``model`` sees.
-
-    ``upto`` is the number of the newest window it has taken in; windows that ended before ``since`` (Unix
-    seconds) do not matter to it.
-    """
-    found = windows.newer(session, model, upto=upto, limit=MAX_WINDOWS)
-    fresh = [window for window in found if window.end >= since]
-    return Facts(
+    """Return what a rollout sees in one tick: windows are those that it has not taken in yet."""
+    known = start_facts(
+        session,
+        plan.model,
+        plan.digest,
+        number=number,
         now=now,
-        devices=device_facts(session, model),
-        windows=window_facts(fresh, baselines),
-        upto=found[-1].id if found else upto,
         reachable_seconds=reachable_seconds,
+        book=book,
+    )
+    if not state.started_at:
+        return known
+    found = windows.newer(session, plan.model, upto=state.upto, limit=MAX_WINDOWS)
+    fresh = [window for window in found if window.end >= state.history_since]
+    return replace(
+        known,
+        windows=window_facts(fresh, baselines),
+        upto=found[-1].id if found else state.upto,
+        observed=observe(session, plan, state),
     )
 
 
@@ -64,21 +100,6 @@ def window_facts(stored: Sequence[windows.StoredWindow], baselines: Baselines) -
     return facts
 
 
-def _device(member: devices.Member, state: running.State | None) -> DeviceFacts:
-    if state is None:
-        return DeviceFacts(member.id, member.labels, member.last_seen)
-    return DeviceFacts(
-        device=member.id,
-        labels=member.labels,
-        seen=member.last_seen,
-        current=state.current,
-        target=state.target,
-        phase=state.phase,
-        reason=state.reason,
-        detail=state.detail,
-    )
-
-
 def _window(
     window: windows.StoredWindow, sketch: Sketch | MusterError | None, baseline: Baseline
 ) -> WindowFacts:
@@ -92,6 +113,7 @@ def _window(
         calls=window.calls,
         errors=window.errors,
         latency=window.latency,
+        counters=window.counters,
         sketch=sketch,
         baseline=baseline,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import msgspec
 from sqlmodel import Session, delete
 
+from muster_controller.store import untold
 from muster_controller.store.engine import upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.order_tables import ReportingRecord
@@ -37,8 +38,10 @@ def order(session: Session, reporting: Reporting, now: float) -> None:
     """Let every device report so from now on."""
     row = {"id": 1, "content": msgspec.to_builtins(reporting), "changed_at": milliseconds(now)}
     upsert(session, ReportingRecord, [row])
+    untold.note_all(session)
 
 
 def forget(session: Session) -> None:
     """Let the settings file decide again."""
     session.execute(delete(ReportingRecord))
+    untold.note_all(session)

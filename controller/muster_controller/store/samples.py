@@ -1,14 +1,14 @@
 """Orders for rows, what devices said to them, and the rows, which are deleted for good when an order ends."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import Engine, delete, func, update
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.samples import Held, Order, check_sample
-from muster_controller.store import versions
-from muster_controller.store.engine import overwrite_deleted
+from muster_controller.store import untold, versions
+from muster_controller.store.engine import erase_deleted, overwrite_deleted
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.sample_tables import SampleDevice, SampleOrderRecord, SampleRecord
 from muster_models.errors import MessageError, NotFoundError, Reason
@@ -52,7 +52,9 @@ def add(session: Session, order: Order, devices: Iterable[str]) -> int:
     session.add(row)
     session.flush()
     assert row.id is not None
-    session.add_all(SampleDevice(order_id=row.id, device=device) for device in devices)
+    chosen = list(devices)
+    session.add_all(SampleDevice(order_id=row.id, device=device) for device in chosen)
+    untold.note(session, chosen)
     return row.id
 
 
@@ -91,12 +93,13 @@ def batches(session: Session, number: int, *, after: int, limit: int) -> list[Ba
     return [_batch(row) for row in session.exec(query)]
 
 
-def open_orders(session: Session, now: float) -> dict[str, list[SampleOrder]]:
-    """Return what each device is told of the orders that hold."""
+def open_orders(session: Session, devices: Collection[str], now: float) -> dict[str, list[SampleOrder]]:
+    """Return what each of some devices is told of the orders that hold."""
     query = (
         select(SampleOrderRecord, SampleDevice.device)
         .join(SampleDevice, col(SampleDevice.order_id) == col(SampleOrderRecord.id))
         .where(col(SampleOrderRecord.ended_at).is_(None), SampleOrderRecord.expires_at > milliseconds(now))
+        .where(col(SampleDevice.device).in_(devices))
         .order_by(col(SampleOrderRecord.id))
     )
     found: dict[str, list[SampleOrder]] = {}
@@ -161,7 +164,14 @@ def end(session: Session, numbers: Sequence[int], now: float) -> int:
         .where(col(SampleOrderRecord.id).in_(numbers))
         .values(ended_at=milliseconds(now))
     )
+    ordered = select(SampleDevice.device).where(col(SampleDevice.order_id).in_(numbers))
+    untold.note(session, session.exec(ordered).all())
     return int(gone)
+
+
+def erase(engine: Engine) -> None:
+    """Erase from the database's files what ``end`` deleted."""
+    erase_deleted(engine, SampleRecord)
 
 
 def _order(row: SampleOrderRecord) -> Order:
