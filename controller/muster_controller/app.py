@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -25,10 +26,11 @@ from muster_controller.link import Address, Link
 from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.retraining.runner import Runner
 from muster_controller.service.context import Context
+from muster_controller.service.drills import carry_on
 from muster_controller.service.opening import Opened, open_folder
 from muster_controller.serving import DeviceTls, bind, make_server, serve
 from muster_controller.store import certificates, enrolment, outbox
-from muster_controller.store.engine import Reading, Unit
+from muster_controller.store.engine import Reading, Unit, describe
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, StorageError
 
@@ -50,7 +52,9 @@ class Controller:
             opened.baselines,
             settings,
             director=opened.director,
-            outside=Outside(self._link.publish, self._broker.refuse, context.repository.renew),
+            outside=Outside(
+                self._link.publish, self._broker.refuse, context.repository.renew, partial(carry_on, context)
+            ),
             clock=context.clock,
         )
         self._ingest = Ingest(
@@ -100,6 +104,7 @@ class Controller:
         pid = self._broker.pid
         broker = f"{self._broker.kind} is down" if pid is None else f"{self._broker.kind} runs, process {pid}"
         return {
+            "database": describe(self.context.engine),
             "broker": broker,
             "link": "online" if self._link.wait_online(0) else "offline",
             "loop": "starting" if last is None else f"{last.faults} faults, last pass {last.seconds:.2f} s",

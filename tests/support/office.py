@@ -37,6 +37,7 @@ from muster_models.trust import publisher
 from muster_models.trust.keys import public_key
 from muster_models.trust.roles import model_role
 from muster_models.wire import Phase
+from support import databases
 from support.controller import window_of
 from support.manifests import file_entry, make_manifest
 from support.repository import make_signer
@@ -230,7 +231,7 @@ def make_test_golden() -> bytes:
 def open_office(folder: Path, *, clock: Clock | None = None, **settings: Any) -> Office:
     """Found a controller in ``folder`` and open it."""
     held = clock or Clock()
-    wanted = Settings(**settings)
+    wanted = Settings(**{"database": databases.setting(folder), **settings})
     made = found(folder, wanted, dt.datetime.fromtimestamp(held.now, dt.UTC))
     return Office(open_folder(made, wanted, clock=held), held)
 

@@ -1,28 +1,34 @@
-"""Who may ask: the operator's bearer token, compared in constant time."""
+"""Who may ask: a bearer token says who is asking, and the table of routes what that takes."""
 
-import hmac
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-# The actor in the audit trail; there is one operator's token.
-OPERATOR: Final = "operator"
-_bearer = HTTPBearer(auto_error=False, description="The text in operator.token of the controller's folder.")
+from muster_controller.api.access import right_of
+from muster_controller.domain.people import Person, check
+
+if TYPE_CHECKING:
+    from muster_controller.service.people import Door
+
+PREFIX: Final = "/api/v1"
+_bearer = HTTPBearer(
+    auto_error=False, description="Your token, or the text in operator.token of the controller's folder."
+)
 
 
-def matches(token: str, given: str) -> bool:
-    """Tell whether ``given`` is the token, in a time that does not depend on where they differ."""
-    return hmac.compare_digest(token.encode(), given.encode())
-
-
-def require_operator(
+def require_person(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    """Return the actor of a request that carries the operator's token."""
-    token: str = request.app.state.token
-    if credentials is None or not matches(token, credentials.credentials):
-        raise HTTPException(
-            401, "send the operator's token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
-        )
-    return OPERATOR
+) -> Person:
+    """Return who is asking, when they may ask this.
+
+    Raises:
+        ForbiddenError: The person has no role that may; the message says which roles may.
+    """
+    door: Door = request.app.state.door
+    person = None if credentials is None else door.by_token(credentials.credentials)
+    if person is None:
+        raise HTTPException(401, "send your token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
+    path: str = request.scope["route"].path
+    check(person, right_of(request.method, path.removeprefix(PREFIX)))
+    return person

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from muster_controller.api.auth import require_operator
+from muster_controller.api.auth import require_person
+from muster_controller.domain.people import Person
 from muster_controller.service.context import Context
 
 
@@ -13,5 +14,12 @@ def _context(request: Request) -> Context:
     return context
 
 
+Who = Annotated[Person, Depends(require_person)]
+
+
+def _actor(who: Who) -> str:
+    return who.name
+
+
 Here = Annotated[Context, Depends(_context)]
-Actor = Annotated[str, Depends(require_operator)]
+Actor = Annotated[str, Depends(_actor)]  # as the audit trail names who is asking

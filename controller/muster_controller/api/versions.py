@@ -31,6 +31,7 @@ class WithdrawBody(ReasonBody):
     """The model's role without the version."""
 
     role: Document
+    override: bool = False  # also when a rollout may still have to go back to it; needs a reason
 
 
 @router.get("/models")
@@ -92,7 +93,9 @@ def bootstrap_baseline(
 @router.post("/versions/{digest}/withdraw")
 def withdraw(context: Here, actor: Actor, digest: str, body: WithdrawBody) -> VersionDetail:
     """Withdraw a version: no device installs it or starts it again."""
-    return publishing.withdraw(context, actor, digest, role=unarmour(body.role), reason=body.reason)
+    return publishing.withdraw(
+        context, actor, digest, role=unarmour(body.role), reason=body.reason, override=body.override
+    )
 
 
 @router.head("/blobs/{sha256}")

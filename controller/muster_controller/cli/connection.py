@@ -42,7 +42,10 @@ class Connection:
         "http://127.0.0.1:8420"
     )
     token_file: Annotated[
-        Path | None, Parameter(env_var="MUSTER_TOKEN_FILE", help="operator.token of the controller's folder.")
+        Path | None,
+        Parameter(
+            env_var="MUSTER_TOKEN_FILE", help="Your token, or operator.token of the controller's folder."
+        ),
     ] = None
     output: Annotated[
         Literal["table", "json"], Parameter(name=["--output", "-o"], help="For people or for programs.")
@@ -55,7 +58,7 @@ class Connection:
             UsageError: No token file was named, or it cannot be read.
         """
         if self.token_file in {None, Path()}:  # an empty variable reads as the present folder
-            raise UsageError("name the operator's token: --token-file FILE, or MUSTER_TOKEN_FILE=FILE")
+            raise UsageError("name the file of your token: --token-file FILE, or MUSTER_TOKEN_FILE=FILE")
         assert self.token_file is not None
         try:
             token = self.token_file.read_text().strip()

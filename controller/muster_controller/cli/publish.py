@@ -127,6 +127,10 @@ def withdraw(
         int | None, Parameter(help="The lowest release that may still run; also what runs now goes.")
     ] = None,
     reason: Annotated[str, Parameter(help="Why, for the audit trail.")] = "",
+    override: Annotated[
+        bool,
+        Parameter(negative="", help="Also when a rollout may still have to go back to it; needs a reason."),
+    ] = False,
     request: RequestFile = None,
     connection: Connection = HERE,
 ) -> None:
@@ -137,6 +141,8 @@ def withdraw(
 
     if keys is None and not key:
         raise UsageError("name the keys to sign with: --keys DIR, or --key FILE|URI")
+    if override and not reason:
+        raise UsageError("--override needs a --reason")
     with connection.open() as api:
         version = api.get(f"/versions/{name}")["version"]
         model = f"model-{version['model']}"
@@ -151,6 +157,7 @@ def withdraw(
             signing.present_documents(api, _now()).request({model: changed}),
             withdrawn=version["digest"],
             reason=reason,
+            override=override,
         )
         waiting = signing.add_signatures(waiting, signers(keys, {model}, key))
         _check_own(waiting, keys)

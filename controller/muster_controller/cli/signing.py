@@ -137,7 +137,8 @@ def hand_over(api: Api, request: "Request") -> dict[str, Any]:
     if request.withdrawn is not None:
         (role,) = documents.values()
         withdrawn: dict[str, Any] = api.post(
-            f"/versions/{request.withdrawn}/withdraw", {"role": role, "reason": request.reason}
+            f"/versions/{request.withdrawn}/withdraw",
+            {"role": role, "reason": request.reason, "override": request.override},
         )
         return withdrawn
     view: dict[str, Any] = api.put("/repository/roles", {"documents": documents})

@@ -7,12 +7,20 @@ from itertools import islice
 
 from sqlmodel import Session
 
+from muster_controller.service import drills
 from muster_controller.service.context import Context
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.views import devices, models
 from muster_controller.store.views.alarms import AlarmFilter, attended, count_alarms, list_alarms
 from muster_controller.store.views.devices import DeviceFilter
-from muster_controller.store.views.history import EventFilter, EventView, list_events, list_refusals
+from muster_controller.store.views.history import (
+    AuditFilter,
+    EventFilter,
+    EventView,
+    list_audit,
+    list_events,
+    list_refusals,
+)
 from muster_controller.store.views.instants import instant
 from muster_controller.store.views.models import ModelView
 from muster_controller.store.views.paging import MAX_LIMIT
@@ -31,8 +39,8 @@ class Attention:
     """Something a person should look at.
 
     Attributes:
-        kind: ``rollout``, ``alarm``, ``version``, ``device``, ``refusal`` or ``repository``: what ``subject``
-            names.
+        kind: ``rollout``, ``alarm``, ``version``, ``device``, ``refusal``, ``model`` or ``repository``: what
+            ``subject`` names.
         subject: A number or an id.
         what: A state or a reason, in one word.
     """
@@ -70,7 +78,7 @@ class Status:
     """How the controller itself is.
 
     Attributes:
-        health: One word or sentence per part that runs: broker, link, loop.
+        health: One word or sentence per part that runs: database, broker, link, loop.
         expires: When each signed role expires.
     """
 
@@ -120,22 +128,37 @@ def show_status(context: Context) -> Status:
 def _attention(context: Context, session: Session) -> tuple[Attention, ...]:
     since = instant(milliseconds(context.clock() - RECENT_SECONDS))
     return (
+        *_stopped(session),
         *_rollouts(session, since),
         *_alarms(context, session),
         *_withdrawn(session),
         *_devices(context, session),
         *_refusals(session, since),
+        *_drills(context, session),
         *_expiries(context),
     )
 
 
+def _stopped(session: Session) -> Iterable[Attention]:
+    for model in models.list_models(session):
+        if model.stop_ordered:
+            deeds = list_audit(session, AuditFilter(action="model.stop", subject=model.model), limit=1).items
+            told = f"{model.stopped} of {model.assigned} devices have said that they obey"
+            detail = "".join(f"stopped by {deed.actor}: {deed.reason}" for deed in deeds)
+            at = deeds[0].at if deeds else instant(0)
+            yield Attention("model", model.model, "stopped", f"{model.model} is stopped: {told}", detail, at)
+
+
 def _rollouts(session: Session, since: dt.datetime) -> Iterable[Attention]:
     for rollout in list_rollouts(session, RolloutFilter(), limit=SHOWN).items:
-        held = rollout.phase == "paused" or (rollout.phase == "running" and rollout.step == "hold")
+        held = rollout.phase in {"paused", "pending-approval"} or (
+            rollout.phase == "running" and rollout.step == "hold"
+        )
         if held or (rollout.phase in BAD and (rollout.live or rollout.updated_at >= since)):
             what = rollout.step if rollout.phase == "running" else rollout.phase
             title = f"{rollout.version.name} to {rollout.selector}"
-            detail = rollout.reason or rollout.waiting
+            asks = rollout.phase == "pending-approval"
+            detail = f"waits for {rollout.waiting}" if asks else rollout.reason or rollout.waiting
             yield Attention("rollout", str(rollout.id), what, title, detail, rollout.updated_at)
 
 
@@ -187,3 +210,8 @@ def _expiries(context: Context) -> Iterable[Attention]:
             title = f"the signature of {role} expires"
             detail = f"sign it again: muster keys renew {role.removeprefix(MODEL_PREFIX)} --keys DIR"
             yield Attention("repository", role, "expired", title, detail, expires)
+
+
+def _drills(context: Context, session: Session) -> Iterable[Attention]:
+    for late in drills.overdue(context, session):
+        yield Attention("model", late.model, "drill", late.title, late.fix, late.since)

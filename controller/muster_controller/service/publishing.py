@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muster_controller.service.context import Context, Deed, OnlineKeys, record
+from muster_controller.service.keeping import check_kept
 from muster_controller.service.versions import show_version
 from muster_controller.store import desired
 from muster_controller.store import versions as store
@@ -127,6 +128,7 @@ def accept_documents(context: Context, actor: str, documents: Mapping[str, bytes
     if not changed:
         return show_repository(context)
     with context.unit() as session:
+        check_kept(context, session, changed, override=False, reason="")
         repository.accept_all(changed, _instant(now))
         if repository.holders(DIRECTOR) != director:
             desired.sign_again(session)
@@ -188,6 +190,7 @@ def release(context: Context, actor: str, submission: Submission) -> VersionDeta
     with context.unit() as session:
         store.add(session, verified, now)  # 3
         changed = _changed(context, manifest, submission)
+        check_kept(context, session, changed, override=False, reason="")
         if changed:
             context.repository.accept_all(changed, _instant(now))  # 4
         waived = {waiver.metric: waiver.reason for waiver in manifest.waivers}
@@ -207,7 +210,9 @@ def _changed(context: Context, manifest: Manifest, submission: Submission) -> di
     }
 
 
-def withdraw(context: Context, actor: str, digest: str, *, role: bytes, reason: str = "") -> VersionDetail:
+def withdraw(
+    context: Context, actor: str, digest: str, *, role: bytes, reason: str = "", override: bool = False
+) -> VersionDetail:
     """Withdraw a version: no device installs it or starts it again.
 
     Args:
@@ -215,23 +220,26 @@ def withdraw(context: Context, actor: str, digest: str, *, role: bytes, reason: 
         actor: Who does it.
         digest: Of the version's manifest.
         role: The model's role, signed, without the version.
-        reason: For the audit trail.
+        reason: For the audit trail; must be given with ``override``.
+        override: Also when a rollout may still have to go back to the version.
 
     Raises:
         NotFoundError: No such version.
-        ConflictError: ``role`` still lists the version.
+        ConflictError: ``role`` still lists the version, or a rollout may have to go back to it.
         TrustError: ``role`` is not signed by the model's keys.
     """
     now, repository = context.clock(), context.repository
     with context.unit() as session:
         manifest = store.get(session, digest).manifest
         name = model_role(manifest.model)
+        lost = check_kept(context, session, {name: role}, override=override, reason=reason)
         if role != repository.current(name):
             repository.accept(name, role, _instant(now))
         if manifest.version in repository.listed(manifest.model):
             raise ConflictError(f"the role that was sent still lists {manifest.name}")
         store.withdraw(session, digest, now)
-        record(session, Deed(actor, "version.withdraw", manifest.name, reason), now)
+        detail = {"overridden": list(lost)} if lost else {}
+        record(session, Deed(actor, "version.withdraw", manifest.name, reason, detail), now)
     context.wake()
     return show_version(context, digest)
 

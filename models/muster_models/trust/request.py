@@ -32,6 +32,7 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
         manifest: Of the version that is released, if one is.
         withdrawn: SHA-256 of the manifest of the version that is withdrawn, if one is.
         reason: For the audit trail.
+        override: The version is withdrawn although a rollout may still have to go back to it.
     """
 
     root: bytes
@@ -40,6 +41,7 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
     manifest: bytes | None = None
     withdrawn: Sha256 | None = None
     reason: str = ""
+    override: bool = False
     format: Literal[1] = 1
 
 

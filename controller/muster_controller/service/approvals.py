@@ -1,0 +1,208 @@
+"""Approvals of rollouts: what is asked for, who has agreed to what, agreeing and refusing to."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from muster_controller.domain.people import Person
+from muster_controller.domain.rollouts import machine as rollout
+from muster_controller.domain.rollouts.machine import State
+from muster_controller.domain.rollouts.planning.approval import (
+    Approval,
+    Given,
+    is_enough,
+    shortfall,
+    why_void,
+)
+from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
+from muster_controller.domain.rollouts.starting import approved
+from muster_controller.service.context import Context, Deed
+from muster_controller.service.people import count_holders
+from muster_controller.service.rollout_views import RolloutDetail
+from muster_controller.service.rollouts import steer, subject_of
+from muster_controller.store import rollouts as store
+from muster_models.errors import ConflictError, ForbiddenError, RequestError
+
+
+@dataclass(frozen=True)
+class GivenView:
+    """One person's approval.
+
+    Attributes:
+        void: Why it does not count, in words; empty when it does.
+    """
+
+    person: str
+    role: str
+    reason: str
+    at: dt.datetime
+    expires_at: dt.datetime
+    void: str
+
+
+@dataclass(frozen=True)
+class ApprovalView:
+    """What a rollout needs of people, and has.
+
+    Attributes:
+        about: ``start``; ``promote`` while it runs: then an order to promote takes as many; ``nothing`` when
+            the plan asks nobody, or it is over.
+        digest: Of what is approved now: send it along with an approval, so that it is of what you saw.
+        needed, roles, expires_seconds: As the plan says.
+        holders: How many people could give one now; the author is not among them.
+        given: Oldest first, those that do not count too.
+        missing: What is missing, in words; empty when nothing is.
+    """
+
+    about: str
+    digest: str
+    needed: int
+    roles: tuple[str, ...]
+    expires_seconds: float
+    holders: int
+    author: str
+    given: tuple[GivenView, ...]
+    enough: bool
+    missing: str
+
+
+NOTHING = ApprovalView("nothing", "", 0, (), 0.0, 0, "", (), enough=True, missing="")
+_WAITING = frozenset({rollout.RolloutPhase.PENDING_APPROVAL, rollout.RolloutPhase.SCHEDULED})
+_UNDER_WAY = frozenset({rollout.RolloutPhase.RUNNING, rollout.RolloutPhase.PAUSED})
+
+
+def show(context: Context, number: int) -> ApprovalView:
+    """Return what a rollout needs of people, and has.
+
+    Raises:
+        NotFoundError: No such rollout.
+    """
+    with context.reading() as session:
+        stored = store.get(session, number)
+        plan, state = parse_plan(stored.plan), rollout.from_json(stored.state, {})
+        return _view(session, plan, state, now=context.clock())
+
+
+def approve(
+    context: Context, who: Person, number: int, *, reason: str, seen: str | None = None
+) -> RolloutDetail:
+    """Agree with a rollout as it stands: that it starts, or, while it runs, that it may be promoted by order.
+
+    Args:
+        context: Of this controller.
+        who: Agrees; neither the author nor somebody without a role that the plan names.
+        number: Of the rollout.
+        reason: For the audit trail; must be given.
+        seen: ``ApprovalView.digest`` of what the person looked at; None for whatever it is now.
+
+    Raises:
+        NotFoundError: No such rollout.
+        RequestError: No reason was given.
+        ForbiddenError: The person may not approve this one.
+        ConflictError: Nothing is to be approved, or it has changed since ``seen``.
+    """
+    plan, state = _load(context, number)
+    policy = _policy(plan, state)
+    role = _role(who, policy, state)
+    digest = approved(plan, state)
+    if seen is not None and seen != digest:
+        raise ConflictError(
+            f"rollout {number} is not what you looked at: its plan or its evidence has changed; look again"
+        )
+    _require(reason)
+    event = rollout.Approve(who.name, role, reason, digest, context.clock())
+    detail = {"role": role, "digest": digest, "about": _about(state)}
+    deed = Deed(who.name, "rollout.approve", subject_of(number), reason, detail)
+    return steer(context, number, event, deed=deed)
+
+
+def withhold(context: Context, who: Person, number: int, *, reason: str) -> RolloutDetail:
+    """Refuse to approve a rollout that waits for it: it ends before it began.
+
+    Raises:
+        NotFoundError: No such rollout.
+        RequestError: No reason was given.
+        ForbiddenError: The person has no role that the plan names.
+        ConflictError: The rollout does not wait for approval.
+    """
+    plan, state = _load(context, number)
+    role = _held(who, _policy(plan, state))
+    _require(reason)
+    event = rollout.Withhold(who.name, role, reason, context.clock())
+    deed = Deed(who.name, "rollout.withhold", subject_of(number), reason, {"role": role})
+    return steer(context, number, event, deed=deed)
+
+
+def _load(context: Context, number: int) -> tuple[Plan, State]:
+    with context.reading() as session:
+        stored = store.get(session, number)
+    return parse_plan(stored.plan), rollout.from_json(stored.state, {})
+
+
+def _policy(plan: Plan, state: State) -> Approval:
+    if plan.approval is None:
+        raise ConflictError("the plan of this rollout asks nobody to approve")
+    if _about(state) == "nothing":
+        raise ConflictError(f"a rollout that is {state.phase} needs no approval")
+    return plan.approval
+
+
+def _role(who: Person, policy: Approval, state: State) -> str:
+    if who.name == state.author:
+        raise ForbiddenError(f"{who.name} started this rollout: somebody else must agree")
+    return _held(who, policy)
+
+
+def _held(who: Person, policy: Approval) -> str:
+    held = [role for role in policy.roles if role in who.roles]
+    if not held:
+        expected = " or ".join(policy.roles)
+        raise ForbiddenError(f"{who.name} is {' and '.join(who.roles)}; the plan asks for {expected}")
+    return held[0]
+
+
+def _require(reason: str) -> None:
+    if not reason.strip():
+        raise RequestError("say why: an approval and a refusal need a reason")
+
+
+def _about(state: State) -> str:
+    if state.phase in _WAITING:
+        return "start"
+    return "promote" if state.phase in _UNDER_WAY else "nothing"
+
+
+def _view(session: Session, plan: Plan, state: State, *, now: float) -> ApprovalView:
+    policy, about = plan.approval, _about(state)
+    if policy is None:
+        return NOTHING
+    digest, barred = approved(plan, state), (state.author,)
+    missing = shortfall(policy, state.approvals, digest=digest, barred=barred, now=now)
+    return ApprovalView(
+        about=about,
+        digest=digest,
+        needed=policy.needed,
+        roles=policy.roles,
+        expires_seconds=policy.expires_seconds,
+        holders=count_holders(session, policy.roles, barred=barred),
+        author=state.author,
+        given=tuple(_given(policy, one, digest=digest, barred=barred, now=now) for one in state.approvals),
+        enough=is_enough(policy, state.approvals, digest=digest, barred=barred, now=now),
+        missing="" if about == "nothing" else missing,
+    )
+
+
+def _given(policy: Approval, one: Given, *, digest: str, barred: tuple[str, ...], now: float) -> GivenView:
+    return GivenView(
+        person=one.person,
+        role=one.role,
+        reason=one.reason,
+        at=_moment(one.at),
+        expires_at=_moment(one.at + policy.expires_seconds),
+        void=why_void(policy, one, digest=digest, barred=barred, now=now),
+    )
+
+
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
