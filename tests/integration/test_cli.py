@@ -251,7 +251,7 @@ def test_exported_windows_begin_with_their_baselines(controller: ControllerProce
         ("device token oslo-1 --label site", 2, "KEY=VALUE"),
         ("rollout plan digits@1.0.0 --stages half", 2, "25%"),
         ("rollout plan digits@1.0.0 --control much", 2, "25%"),
-        ("rollout plan digits@1.0.0 --soak nan", 2, "finite"),
+        ("rollout plan digits@1.0.0 --soak nan", 2, "expected a duration such as 90s, 10m or 24h"),
         ("device", 0, ""),
         ("device shw", 2, "shw"),
         ("device show", 2, "DEVICE"),

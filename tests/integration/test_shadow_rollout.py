@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from muster_controller import intake
 from muster_controller.cli.exits import UsageError
-from muster_controller.cli.rollouts import Terms
+from muster_controller.cli.rollout_terms import Terms
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.store import assignments
 from muster_controller.store.engine import migrate, unmigrate
@@ -27,6 +27,7 @@ from support.testclient import TestClient
 
 FLEET = ("berlin-1", "berlin-2", "lyon-1", "lyon-2")
 BINS = len(LATENCY_EDGES_MS) + 1
+NEW = "digits@1.1.0"
 SHADOW = {"seconds": 600.0, "share": 0.5, "cpu_percent": 5.0}
 
 
@@ -49,7 +50,7 @@ def start(office: Office, current: str, **plan: Any) -> int:
     for device in FLEET:
         office.report(device, current=current, target=current)
     body = {
-        "version": "digits@1.1.0",
+        "version": NEW,
         "previous": "digits@1.0.0",
         "stages": [{"percent": 50}, {"percent": 100}],
         "control": 0.0,
@@ -92,7 +93,7 @@ def test_only_the_devices_that_move_are_told_to_ask_the_version_in_shadow_first(
     current, candidate = versions
     start(office, current)
     with office.context.reading() as session:
-        wanted = {device: held[0] for device, held in assignments.every(session).items()}
+        wanted = {device: held[0] for device, held in assignments.of_devices(session, FLEET).items()}
 
     moved = {device for device, one in wanted.items() if one.digest == candidate}
     assert len(moved) == 2
@@ -133,7 +134,7 @@ def test_what_candidates_answered_is_added_up_and_shown_on_the_rollout_and_on_th
     (of_device,) = Client(office).get("/devices/berlin-1")["shadows"]
 
     total = add(add(first, second), second)
-    assert (shown["candidate"]["name"], shown["version"]["name"]) == ("digits@1.1.0", "digits@1.0.0")
+    assert (shown["candidate"]["name"], shown["version"]["name"]) == (NEW, "digits@1.0.0")
     assert (shown["devices"], shown["rows"], shown["agreed"]) == (2, total.rows, total.agreed)
     assert shown["agreement"] == pytest.approx(690 / 700)
     assert shown["difference"] == pytest.approx(3 * 12.5 / 700)
@@ -155,7 +156,7 @@ def test_the_pages_show_agreement_with_its_rows(office: Office, versions: tuple[
     for page in pages:
         assert "90.00 %" in page
         assert "In shadow" in page
-    assert 'name="shadow"' in form
+    assert 'name="shadow.for"' in form
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_an_order_that_no_device_would_take_is_refused_at_once(
     office: Office, versions: tuple[str, str], order: dict[str, float]
 ) -> None:
     assert len(versions) == 2
-    body = {"version": "digits@1.1.0", "shadow": order}
+    body = {"version": NEW, "shadow": order}
 
     assert Client(office).ask("POST", "/rollouts/plan", json=body).status_code in {400, 422}
 
@@ -204,15 +205,16 @@ def test_the_deadline_of_a_stage_leaves_time_for_the_shadow(
 
 
 def test_the_form_and_the_command_line_say_the_same_order() -> None:
-    form = PlanForm(version="digits@1.1.0", shadow="600", shadow_cpu="5").request().plan
-    words = Terms(shadow=600.0, shadow_share="50%", shadow_cpu=5.0).body()
+    typed = {"version": NEW, "shadow.for": "10m", "shadow.cpu_percent": "5"}
+    form = PlanForm(typed).request().plan
+    words = Terms(shadow="600", shadow_share="50%", shadow_cpu=5.0).body(NEW)
 
     assert form["shadow"] == {"seconds": 600.0, "cpu_percent": 5.0}
     assert words["shadow"] == SHADOW
-    assert "shadow" not in PlanForm(version="digits@1.1.0").request().plan
-    assert "shadow" not in Terms().body()
+    assert "shadow" not in PlanForm({"version": NEW}).request().plan
+    assert "shadow" not in Terms().body(NEW)
     with pytest.raises(UsageError, match="--shadow says"):
-        Terms(shadow_cpu=5.0).body()
+        Terms(shadow_cpu=5.0).body(NEW)
 
 
 def test_latency_is_known_to_the_edge_of_its_bin() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from muster_controller.api.auth import OPERATOR
 from muster_controller.service import admission, history, rollouts
 from muster_controller.store import devices, requests
 from muster_controller.store.views.history import AuditFilter, AuditView
@@ -16,7 +15,7 @@ from muster_controller.web.app import make_dashboard
 from muster_controller.web.live import UNAUTHORISED
 from muster_models.keycode import fingerprint
 from muster_models.wire import Health
-from support.office import Office, open_office
+from support.office import OPERATOR, Office, open_office
 from support.testclient import TestClient
 
 TOKEN = "operator-token"
@@ -191,13 +190,13 @@ def test_a_model_is_stopped_and_started_again(browser: TestClient) -> None:
 
 PLAN = {
     "version": "digits@1.0.0",
-    "where": "all",
+    "selector": "all",
     "stages": "25%, 100%",
     "control": "0%",
-    "soak": "0",
+    "soak": "0s",
     "minimum_rounds": "1",
-    "budget": "0.01",
-    "probation": "1",
+    "error_budget": "1%",
+    "probation": "1s",
     "reason": "first install",
 }
 
@@ -229,11 +228,11 @@ def test_an_aborted_rollout_says_what_became_of_the_devices(browser: TestClient,
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("where", "site = ", "column"),
+        ("selector", "site = ", "column"),
         ("stages", "half", "a stage is a share such as 25%"),
         ("stages", "25%", "the last stage must be 100 percent"),
-        ("control", "much", "a share is such as 25%"),
-        ("soak", "long", "soak: expected a number"),
+        ("control", "much", "control: expected a number, or a share such as 25%"),
+        ("soak", "long", "soak: expected a duration such as 90s, 10m or 24h"),
         ("version", "digits@9.9.9", "digits@9.9.9"),
     ],
 )

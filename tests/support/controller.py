@@ -23,6 +23,7 @@ from muster_models.sketch.codec import encode
 from muster_models.sketch.features import CLASS, CONFIDENCE, Column
 from muster_models.sketch.window import sketch_rows
 from muster_models.trust.verified import VerifiedManifest
+from support import databases
 from support.manifests import file_entry, make_manifest
 from support.verified import seal
 
@@ -48,7 +49,7 @@ class Ground:
 
 def lay_ground(folder: Path, *devices: str) -> Ground:
     """Make a database with one released version and some enrolled devices."""
-    engine = open_database(folder / "database.sqlite")
+    engine = open_database(databases.place_with_tables(folder))
     migrate(engine)
     blobs = Blobs(folder / "blobs")
     baseline = make_baseline(draw_rows(500, seed=0), COLUMNS, classes=10)

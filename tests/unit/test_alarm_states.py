@@ -215,6 +215,9 @@ DRAFT, RUNNING = State(), State(phase=RolloutPhase.RUNNING)
     ("before", "after", "expected"),
     [
         (DRAFT, RUNNING, "started"),
+        (DRAFT, State(phase=RolloutPhase.PENDING_APPROVAL), "approval-wanted"),
+        (State(phase=RolloutPhase.PENDING_APPROVAL), State(phase=RolloutPhase.SCHEDULED), "scheduled"),
+        (State(phase=RolloutPhase.SCHEDULED), RUNNING, "started"),
         (RUNNING, RUNNING, None),
         (RUNNING, State(phase=RolloutPhase.RUNNING, step=Step.SOAK), None),
         (RUNNING, State(phase=RolloutPhase.RUNNING, step=Step.HOLD), "held"),

@@ -49,7 +49,7 @@ def renewal(office: Office) -> Request:
 def told(office: Office) -> str:
     """Return the digest of what berlin-1 was told, as the database holds it."""
     with office.context.reading() as session:
-        return desired.held(session)["berlin-1"].content
+        return desired.held(session, ["berlin-1"])["berlin-1"].content
 
 
 def test_new_keys_do_not_sign_before_root_and_targets_name_them(office: Office) -> None:

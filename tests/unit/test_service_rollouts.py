@@ -9,6 +9,7 @@ import pytest
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.service import devices, history, overview, publishing, rollouts, versions
 from muster_controller.service.rollout_plans import RolloutRequest
+from muster_controller.service.rollout_preview import plan_rollout
 from muster_controller.store import assignments
 from muster_controller.store.views.history import AuditFilter
 from muster_controller.store.views.rollouts import RolloutFilter
@@ -53,7 +54,7 @@ def start(office: Office, **plan: Any) -> int:
 
 
 def test_a_plan_shows_arms_stages_and_the_way_back(office: Office) -> None:
-    view = rollouts.plan_rollout(office.context, request(control=0.25))
+    view = plan_rollout(office.context, request(control=0.25))
 
     assert view.previous is not None
     assert (view.version.name, view.previous.name) == ("digits@1.1.0", "digits@1.0.0")
@@ -65,15 +66,15 @@ def test_a_plan_shows_arms_stages_and_the_way_back(office: Office) -> None:
 
 
 def test_planning_stores_nothing(office: Office) -> None:
-    rollouts.plan_rollout(office.context, request())
+    plan_rollout(office.context, request())
 
     assert rollouts.list_rollouts(office.context, RolloutFilter()).items == ()
 
 
 def test_the_same_seed_draws_the_same_devices(office: Office) -> None:
-    first = rollouts.plan_rollout(office.context, request(seed="a"))
-    again = rollouts.plan_rollout(office.context, request(seed="a"))
-    other = [rollouts.plan_rollout(office.context, request(seed=str(seed))).control for seed in range(8)]
+    first = plan_rollout(office.context, request(seed="a"))
+    again = plan_rollout(office.context, request(seed="a"))
+    other = [plan_rollout(office.context, request(seed=str(seed))).control for seed in range(8)]
 
     assert first.control == again.control
     assert len(set(other)) > 1
@@ -82,7 +83,7 @@ def test_the_same_seed_draws_the_same_devices(office: Office) -> None:
 def test_a_first_installation_has_nothing_to_go_back_to(office: Office) -> None:
     office.release("1.0.0", model="weather")
 
-    view = rollouts.plan_rollout(office.context, request("weather@1.0.0"))
+    view = plan_rollout(office.context, request("weather@1.0.0"))
 
     assert (view.previous, view.control) == (None, ())
 
@@ -126,7 +127,7 @@ def test_a_plan_that_cannot_be_is_refused_with_the_field(office: Office, plan: A
 
 
 def test_nobody_to_roll_out_to_is_an_obstacle(office: Office) -> None:
-    view = rollouts.plan_rollout(office.context, request(selector="site = paris"))
+    view = plan_rollout(office.context, request(selector="site = paris"))
 
     assert view.obstacles == ("no device is 'site = paris'",)
     with pytest.raises(ConflictError, match="no device is"):
@@ -155,7 +156,7 @@ def test_a_withdrawn_version_is_not_rolled_out(office: Office) -> None:
 def test_a_withdrawn_version_is_nothing_to_go_back_to(office: Office) -> None:
     withdraw(office, "1.0.0")
 
-    assert rollouts.plan_rollout(office.context, request()).previous is None
+    assert plan_rollout(office.context, request()).previous is None
     with pytest.raises(ConflictError, match=r"digits@1\.0\.0 was withdrawn"):
         start(office, previous="digits@1.0.0")
 
@@ -304,4 +305,4 @@ def test_an_unknown_rollout_is_not_found(office: Office) -> None:
 def test_a_revoked_device_leaves_the_cohort(office: Office) -> None:
     devices.revoke(office.context, OPERATOR, "oslo-2")
 
-    assert rollouts.plan_rollout(office.context, request()).cohort == 7
+    assert plan_rollout(office.context, request()).cohort == 7

@@ -181,3 +181,39 @@ def test_every_chart_tells_in_words_what_it_shows_and_escapes_it() -> None:
 
     assert [parse(chart).get("aria-label") for chart in drawn] == [label] * len(drawn)
     assert {parse(chart).get("role") for chart in drawn} == {"img"}
+
+
+def test_a_difference_lies_with_its_interval_over_the_band_that_is_tolerated() -> None:
+    drawn = charts.difference(0.01, (-0.01, 0.03), (None, 0.02), label="up by 0.01")
+
+    (band,) = parse(drawn).findall(f"{SVG}rect")
+    (dot,) = parse(drawn).findall(f"{SVG}circle")
+    line, *stops = paths(drawn, "whisker")
+    (middle, _) = numbers(paths(drawn, "zero")[0])[:2]
+    right = float(band.get("x", "")) + float(band.get("width", ""))
+    # One side is tolerated without end: the band begins at the edge, and ends right of zero.
+    assert float(band.get("x", "")) == 0
+    assert middle == charts.SPAN / 2
+    assert middle < float(dot.get("cx", "")) < right < numbers(line)[2]
+    assert len(stops) == 2
+    assert parse(drawn).get("aria-label") == "up by 0.01"
+
+
+def test_an_interval_that_is_wider_than_the_chart_has_no_stop_there() -> None:
+    drawn = charts.difference(0.0, (-0.01, 9.0), (-0.02, 0.02), label="")
+
+    assert len(paths(drawn, "whisker")) == 2
+
+
+@pytest.mark.parametrize("effect", [0.0, -5.0, 1e-12])
+def test_a_difference_without_any_margin_is_drawn_all_the_same(effect: float) -> None:
+    assert "circle" in charts.difference(effect, (effect, effect), (None, None), label="")
+
+
+def test_a_budget_has_a_part_per_gate_as_wide_as_its_share_and_filled_as_it_is_spent() -> None:
+    drawn = charts.budget([("errors", 0.25, 0.5), ("latency", 0.75, 1.0)], label="spent")
+
+    shapes = [(r.get("class"), float(r.get("width", ""))) for r in parse(drawn).findall(f"{SVG}rect")]
+    quarter = charts.WIDTH * 0.25 - 1
+    rest = charts.WIDTH * 0.75 - 1
+    assert shapes == [("h0", quarter), ("mark", quarter / 2), ("h0", rest), ("h4", rest)]

@@ -8,13 +8,18 @@ from pydantic import Field
 from muster_controller.api.documents import Body, ReasonBody
 from muster_controller.api.limits import DEFAULT, Cursor, Limit
 from muster_controller.api.parts import Actor, Here
-from muster_controller.service import rollouts
+from muster_controller.service import rollout_devices, rollout_explain, rollout_preview, rollouts
+from muster_controller.service.rollout_explain import RolloutExplained
 from muster_controller.service.rollout_plans import RolloutRequest
-from muster_controller.service.rollout_views import PlanView, RolloutDetail, RolloutDeviceView
+from muster_controller.service.rollout_preview import PlanView
+from muster_controller.service.rollout_views import Outcome, RolloutDetail, RolloutDeviceView
+from muster_controller.service.rollouts import WayBack
 from muster_controller.store.views.paging import Page
 from muster_controller.store.views.rollouts import EvidenceView, RolloutFilter, RolloutView
 
 router = APIRouter(tags=["rollouts"])
+# A part of a plan; docs/rollouts.md has its fields, and the plan's own parser refuses every other one.
+Part = dict[str, Any]
 # What the request itself says; everything else is a field of the plan.
 _OWN = {"version", "previous", "reason"}
 
@@ -44,8 +49,9 @@ class PlanBody(ReasonBody):
     selector: str | None = Field(default=None, description="Over labels; all when left out.")
     stages: list[StageBody] | None = None
     control: float | None = None
-    margins: dict[str, float] | None = None
-    limits: dict[str, float] | None = None
+    margins: Part | None = None
+    limits: Part | None = None
+    minimums: Part | None = None
     error_budget: float | None = None
     hold_budget: float | None = None
     before_rounds: int | None = None
@@ -56,18 +62,37 @@ class PlanBody(ReasonBody):
     shadow: ShadowBody | None = None
     stage_deadline_seconds: float | None = None
     rollback_deadline_seconds: float | None = None
+    rollback_window_seconds: float | None = None
     seed: str | None = None
+    dynamic: bool | None = Field(default=None, description="Devices that join later are drawn too.")
+    start_at: float | None = Field(default=None, description="Unix seconds.")
+    windows: list[Part] | None = Field(default=None, description="When devices may be given it.")
+    ramp: Part | None = Field(default=None, description="per_minute, growth, after.")
+    byte_budget: Part | None = Field(default=None, description="bytes in any so many seconds.")
+    retry: Part | None = Field(default=None, description="reasons, tries, backoff_seconds, growth, jitter.")
+    abort: Literal["keep", "revert"] | None = Field(default=None, description="What an abort means.")
+    approval: Part | None = Field(default=None, description="needed, roles, expires_seconds.")
 
     def request(self) -> RolloutRequest:
         """Return what the service understands."""
-        fields: dict[str, Any] = self.model_dump(exclude_none=True, exclude=_OWN)
+        # A null within a part means something: no limit. At the top it means what leaving it out does.
+        given = self.model_dump(exclude_unset=True, exclude=_OWN)
+        fields = {name: value for name, value in given.items() if value is not None}
         return RolloutRequest(self.version, self.previous, fields)
 
 
 class AbortBody(ReasonBody):
     """What becomes of the devices that have the version."""
 
-    mode: Literal["keep", "revert"]
+    mode: Literal["keep", "revert"] | None = Field(default=None, description="As the plan says.")
+
+
+class RollbackBody(ReasonBody):
+    """Which devices go back; without devices and stage the whole cohort."""
+
+    devices: list[str] = Field(default_factory=list, description="These alone.")
+    stage: int | None = Field(default=None, ge=1, description="All of this stage, counted from 1.")
+    override: bool = Field(default=False, description="Also outside the plan's rollback window.")
 
 
 @router.get("/rollouts")
@@ -87,9 +112,9 @@ def list_rollouts(
 
 
 @router.post("/rollouts/plan")
-def plan_rollout(context: Here, body: PlanBody) -> PlanView:
+def plan_rollout(context: Here, actor: Actor, body: PlanBody) -> PlanView:
     """Return what a rollout would do, and what stands in its way; nothing is stored."""
-    return rollouts.plan_rollout(context, body.request())
+    return rollout_preview.plan_rollout(context, body.request(), actor)
 
 
 @router.post("/rollouts", status_code=201)
@@ -105,9 +130,17 @@ def show_rollout(context: Here, number: int) -> RolloutDetail:
 
 
 @router.get("/rollouts/{number}/devices")
-def list_rollout_devices(context: Here, number: int) -> Page[RolloutDeviceView]:
+def list_rollout_devices(
+    context: Here,
+    number: int,
+    *,
+    outcome: Annotated[Outcome | None, Query(description="Only those of which this became.")] = None,
+    limit: Limit = DEFAULT,
+    cursor: Cursor = None,
+) -> Page[RolloutDeviceView]:
     """Return what became of every device of the cohort, by id."""
-    return Page(rollouts.list_rollout_devices(context, number), None)
+    page, _ = rollout_devices.page_devices(context, number, outcome=outcome, limit=limit, cursor=cursor)
+    return page
 
 
 @router.get("/rollouts/{number}/evidence")
@@ -116,6 +149,14 @@ def list_evidence(
 ) -> Page[EvidenceView]:
     """Return what a rollout saw, newest first."""
     return rollouts.list_evidence(context, number, limit=limit, cursor=cursor)
+
+
+@router.get("/rollouts/{number}/explain")
+def explain(
+    context: Here, number: int, gate: Annotated[str | None, Query(description="One gate alone.")] = None
+) -> RolloutExplained:
+    """Return the evidence round by round, computed again from what is stored."""
+    return rollout_explain.explain(context, number, gate=gate)
 
 
 @router.post("/rollouts/{number}/pause")
@@ -140,3 +181,16 @@ def promote(context: Here, actor: Actor, number: int, body: ReasonBody) -> Rollo
 def abort(context: Here, actor: Actor, number: int, body: AbortBody) -> RolloutDetail:
     """End the rollout: devices keep what they have, or all go back."""
     return rollouts.abort(context, actor, number, mode=body.mode, reason=body.reason)
+
+
+@router.post("/rollouts/{number}/retry")
+def retry(context: Here, actor: Actor, number: int, body: ReasonBody) -> RolloutDetail:
+    """Give the version again to every device on which it failed."""
+    return rollouts.retry(context, actor, number, body.reason)
+
+
+@router.post("/rollouts/{number}/rollback")
+def roll_back(context: Here, actor: Actor, number: int, body: RollbackBody) -> RolloutDetail:
+    """Send devices back to the previous version, also after the rollout has completed."""
+    way = WayBack(tuple(body.devices), body.stage, body.override)
+    return rollouts.roll_back(context, actor, number, way, body.reason)

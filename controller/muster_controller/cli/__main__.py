@@ -9,13 +9,16 @@ from cyclopts import App, CycloptsError
 from muster_controller.cli import (
     admission,
     alarms,
+    approvals,
     baseline,
     devices,
+    drills,
     evidence,
     history,
     jobs,
     keys,
     models,
+    people,
     publish,
     reporting,
     rollouts,
@@ -35,6 +38,9 @@ for command in (admission.token, admission.pending, admission.accept, admission.
 devices.app.command(admission.list_tokens, name="tokens")
 devices.app.command(admission.revoke_token, name="revoke-token")
 history.alarm.command(alarms.acknowledge)
+rollouts.app.command(approvals.approvals)
+rollouts.app.command(approvals.approve)
+rollouts.app.command(approvals.withhold)
 models.version.command(publish.withdraw)
 models.drift.command(reporting.plan)
 models.drift.command(evidence.explain)
@@ -54,6 +60,7 @@ def make_app() -> App:
         models.model,
         models.version,
         rollouts.app,
+        drills.app,
         baseline.app,
         models.drift,
         reporting.app,
@@ -63,6 +70,7 @@ def make_app() -> App:
         alarms.silence,
         alarms.webhook,
         jobs.app,
+        people.app,
         history.event,
         history.audit,
     ):

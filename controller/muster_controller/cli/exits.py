@@ -17,6 +17,7 @@ class Exit(IntEnum):
     CONFLICT = 5
     ROLLOUT_FAILED = 6
     TIMEOUT = 7
+    HOLDS = 8  # a rollout waits for a person, and that was asked about
     INTERRUPTED = 130
 
 

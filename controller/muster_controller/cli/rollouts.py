@@ -1,197 +1,76 @@
 """``muster rollout``: planning, starting, steering and watching rollouts."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
+from muster_controller.cli import rollout_tables as tables
 from muster_controller.cli.connection import Connection
 from muster_controller.cli.exits import Exit, UsageError
 from muster_controller.cli.output import (
+    counted,
     note,
     text,
-    write_fields,
     write_json,
     write_line,
     write_outcome,
-    write_section,
-    write_table,
     write_text,
 )
-from muster_controller.domain.rollouts.terms import parse_share, parse_stages
+from muster_controller.cli.rollout_terms import TERMS, Subject, Terms
 from muster_models.errors import Reason as Code
-from muster_models.errors import RequestError, TransferError
-
-Parsed = TypeVar("Parsed")
+from muster_models.errors import TransferError
 
 app = App(name="rollout", help="Moving devices to a version, in stages that are judged.")
 HERE = Connection()
 POLL_SECONDS: Final = 1.0
-DEFAULT_STAGES: Final = "5%,25%,100%"  # the plan's own
 DONE: Final = "completed"
 FAILED: Final = frozenset({"rolled-back", "rollback-incomplete", "aborted"})
+WAITS_FOR_A_PERSON: Final = frozenset({"paused", "pending-approval"})
 
 Reason = Annotated[str, Parameter(help="Why, for the audit trail.")]
-Name = Annotated[str, Parameter(name="VERSION", help="MODEL@VERSION or a digest.")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Terms:
-    """To whom and under which conditions a version is rolled out; what is left out has the plan's default."""
-
-    where: Annotated[str, Parameter(help="A selector over labels, such as 'site in (berlin, oslo)'.")] = "all"
-    previous: Annotated[str | None, Parameter(help="MODEL@VERSION that a rollback returns to.")] = None
-    stages: Annotated[str | None, Parameter(help="Shares or numbers of devices, such as 1,25%,100%.")] = None
-    control: Annotated[str | None, Parameter(help="Share that stays on the previous version: 25%.")] = None
-    soak: Annotated[float | None, Parameter(help="Seconds that each stage runs at least.")] = None
-    minimum_rounds: Annotated[
-        int | None, Parameter(help="Rounds of windows that both arms must show in each stage.")
-    ] = None
-    before_rounds: Annotated[
-        int | None, Parameter(help="Rounds of windows to be seen of both arms before the first stage.")
-    ] = None
-    budget: Annotated[float | None, Parameter(help="Probability of rolling back what is no worse.")] = None
-    probation: Annotated[float | None, Parameter(help="Seconds in which a device goes back by itself.")] = (
-        None
-    )
-    shadow: Annotated[float | None, Parameter(help="Seconds in which it answers unseen first.")] = None
-    shadow_share: Annotated[str | None, Parameter(help="Share of calls that it answers so: 25%.")] = None
-    shadow_cpu: Annotated[float | None, Parameter(help="Per cent of a core that this may take.")] = None
-    deadline: Annotated[float | None, Parameter(help="Seconds until an undecided stage holds.")] = None
-    seed: Annotated[str | None, Parameter(help="The same seed draws the same devices.")] = None
-
-    def body(self) -> dict[str, Any]:
-        """Return what the API understands.
-
-        Raises:
-            UsageError: A stage or a share is not of the expected form.
-        """
-        return drop_none(
-            selector=self.where,
-            previous=self.previous,
-            stages=self._stages(),
-            control=None if self.control is None else typed(parse_share, self.control),
-            before_rounds=self.before_rounds,
-            error_budget=self.budget,
-            probation_seconds=self.probation,
-            shadow=self._shadow(),
-            stage_deadline_seconds=self.deadline,
-            seed=self.seed,
-        )
-
-    def _shadow(self) -> dict[str, Any] | None:
-        share = None if self.shadow_share is None else typed(parse_share, self.shadow_share)
-        conditions = drop_none(share=share, cpu_percent=self.shadow_cpu)
-        if self.shadow is None:
-            if conditions:
-                raise UsageError("--shadow says for how many seconds; without it there is no shadow")
-            return None
-        return {"seconds": self.shadow, **conditions}
-
-    def _stages(self) -> list[dict[str, Any]] | None:
-        conditions = drop_none(soak_seconds=self.soak, minimum_rounds=self.minimum_rounds)
-        if self.stages is None and not conditions:
-            return None
-        return [{**stage, **conditions} for stage in typed(parse_stages, self.stages or DEFAULT_STAGES)]
-
-
-TERMS = Terms()
-ROLLOUTS = {
-    "rollout": "id",
-    "version": "version.name",
-    "selector": "selector",
-    "phase": "phase",
-    "step": "step",
-    "stage": "progress",
-    "verdict": "verdict",
-    "waits for": "waiting",
-    "updated": "updated_at",
-}
-STAGES = {
-    "stage": "number",
-    "percent": "percent",
-    "count": "count",
-    "devices": "devices",
-    "total": "total",
-    "soak s": "soak_seconds",
-    "rounds": "minimum_rounds",
-    "names": "names",
-}
-GATES = {
-    "gate": "name",
-    "verdict": "verdict",
-    "effect": "effect",
-    "margin": "margin",
-    "unit": "unit",
-    "e-value": "evidence",
-    "bound": "bound",
-    "detail": "detail",
-}
-SHADOW = {
-    "beside": "version.name",
-    "devices": "devices",
-    "rows": "rows",
-    "agreement": "agreement",
-    "mean difference": "difference",
-    "calls": "calls.calls",
-    "failed": "calls.errors",
-    "not asked": "dropped",
-    "median ms": "calls.median_ms",
-    "95 % ms": "calls.slow_ms",
-    "current median ms": "beside.median_ms",
-    "current 95 % ms": "beside.slow_ms",
-}
-DEVICES = {
-    "device": "device",
-    "arm": "arm",
-    "outcome": "outcome",
-    "runs": "current.name",
-    "phase": "phase",
-    "reason": "reason",
-    "detail": "detail",
-}
 
 
 @app.command
-def plan(version: Name, /, *, terms: Terms = TERMS, connection: Connection = HERE) -> None:
-    """Show what a rollout would do; nothing is started."""
+def plan(
+    subject: Subject,
+    /,
+    *,
+    terms: Terms = TERMS,
+    as_file: Annotated[
+        bool, Parameter(negative="", help="Print the plan as a file, and nothing else.")
+    ] = False,
+    connection: Connection = HERE,
+) -> None:
+    """Show what a rollout would do: who, how much, by when, and what its gates could see. Nothing starts."""
+    body = terms.body(subject)
     with connection.open() as api:
-        view = api.post("/rollouts/plan", {"version": version, **terms.body()})
-    if connection.output == "json":
+        view = api.post("/rollouts/plan", body)
+    if "seed" not in body and not as_file:
+        seed = view["plan"]["seed"]
+        note(f"this draw is an example: without a seed the start draws anew; seed {seed} has it")
+    if as_file:
+        write_text(view["file"].rstrip("\n"))
+    elif connection.output == "json":
         write_json(view)
-        return
-    write_fields(
-        view,
-        {
-            "version": "version.name",
-            "previous": "previous.name",
-            "selector": "plan.selector",
-            "cohort": "cohort",
-            "reachable": "reachable",
-            "control": "control",
-            "seed": "plan.seed",
-        },
-    )
-    write_section("Stages", view["stages"], STAGES)
-    for obstacle in view["obstacles"]:
-        note(f"cannot start: {obstacle}")
+    else:
+        tables.show_plan(view)
 
 
 @app.command
 def start(
-    version: Name, /, *, terms: Terms = TERMS, reason: Reason = "", connection: Connection = HERE
+    subject: Subject, /, *, terms: Terms = TERMS, reason: Reason = "", connection: Connection = HERE
 ) -> None:
-    """Start a rollout."""
+    """Start a rollout, or ask for the approval that its plan wants."""
     with connection.open() as api:
-        detail = api.post("/rollouts", {"version": version, "reason": reason, **terms.body()})
-    write_outcome(
-        connection.output,
-        detail,
-        f"rollout {detail['rollout']['id']} of {detail['rollout']['version']['name']} has started",
-    )
+        detail = api.post("/rollouts", {**terms.body(subject), "reason": reason})
+    rollout = detail["rollout"]
+    told = {
+        "pending-approval": f"waits for approval: {text(rollout['waiting'])}",
+        "scheduled": f"is scheduled: {text(rollout['waiting'])}",
+    }.get(rollout["phase"], "has started")
+    said = f"rollout {rollout['id']} of {rollout['version']['name']} {told}"
+    write_outcome(connection.output, detail, said)
 
 
 @app.command(name="list")
@@ -208,10 +87,8 @@ def list_rollouts(
         found = list(api.items("/rollouts", {"model": model, "phase": phase, "live": live}, limit=limit))
     if connection.output == "json":
         write_json(found)
-        return
-    for rollout in found:
-        rollout["progress"] = f"{rollout['stage'] + 1}/{rollout['stages']}"
-    write_table(found, ROLLOUTS, empty="no rollout")
+    else:
+        tables.list_rollouts(found)
 
 
 @app.command
@@ -222,32 +99,8 @@ def show(number: int, /, *, connection: Connection = HERE) -> None:
         devices = list(api.items(f"/rollouts/{number}/devices", {}))
     if connection.output == "json":
         write_json({**detail, "devices": devices})
-        return
-    write_fields(
-        detail["rollout"],
-        {
-            "rollout": "id",
-            "version": "version.name",
-            "previous": "previous.name",
-            "selector": "selector",
-            "phase": "phase",
-            "step": "step",
-            "verdict": "verdict",
-            "waits for": "waiting",
-            "reason": "reason",
-            "devices": "denominators",
-            "started": "created_at",
-            "by": "created_by",
-        },
-    )
-    write_section("Stages", detail["stages"], STAGES)
-    evidence = detail["evidence"] or {"gates": [], "failures": {}}
-    write_section("Gates", evidence["gates"], GATES)
-    failures = [{"reason": reason, "count": count} for reason, count in evidence["failures"].items()]
-    write_section("Failed devices", failures, {"reason": "reason", "devices": "count"})
-    if detail["shadow"]:
-        write_section("In shadow", detail["shadow"], SHADOW)
-    write_section("Devices", devices, DEVICES)
+    else:
+        tables.show_rollout(detail, devices)
 
 
 @app.command
@@ -256,22 +109,44 @@ def watch(
     /,
     *,
     timeout: Annotated[float | None, Parameter(help="Seconds to wait at most.")] = None,
+    until_hold: Annotated[
+        bool, Parameter(negative="", help="End also when it waits for a person, with exit code 8.")
+    ] = False,
     connection: Connection = HERE,
 ) -> int:
-    """Follow a rollout until it is over; exit 0 only when it completed, 6 when it did not, 7 on timeout."""
+    """Follow a rollout and its gates until it is over; the exit code says how it ended.
+
+    0 completed, 6 rolled back or aborted, 7 not over in time, 8 waits for a person (with --until-hold).
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     with connection.open() as api:
-        shown = ""
+        shown: tuple[str, object] = ("", None)
         while True:
-            rollout = api.get(f"/rollouts/{number}")["rollout"]
-            shown = _tell(rollout, shown, connection)
-            if rollout["phase"] == DONE:
-                return Exit.OK
-            if rollout["phase"] in FAILED:
-                return Exit.ROLLOUT_FAILED
+            detail = api.get(f"/rollouts/{number}")
+            shown = _tell(detail, shown, connection)
+            ended = _ending(detail["rollout"], until_hold=until_hold)
+            if ended is not None:
+                return ended
             if deadline is not None and time.monotonic() >= deadline:
                 raise TransferError(f"rollout {number} is not over after {timeout:g} s", Code.TIMED_OUT)
             time.sleep(POLL_SECONDS)
+
+
+@app.command
+def explain(
+    number: int,
+    /,
+    *,
+    gate: Annotated[str | None, Parameter(help="One gate alone.")] = None,
+    connection: Connection = HERE,
+) -> None:
+    """Show the evidence round by round, computed again from the stored windows."""
+    with connection.open() as api:
+        found = api.get(f"/rollouts/{number}/explain", {"gate": gate})
+    if connection.output == "json":
+        write_json(found)
+    else:
+        tables.show_explained(found)
 
 
 @app.command
@@ -297,7 +172,9 @@ def abort(
     number: int,
     /,
     *,
-    mode: Annotated[Literal["keep", "revert"], Parameter(help="What becomes of updated devices.")] = "revert",
+    mode: Annotated[
+        Literal["keep", "revert"] | None, Parameter(help="What becomes of updated devices; as the plan says.")
+    ] = None,
     reason: Reason = "",
     connection: Connection = HERE,
 ) -> None:
@@ -305,21 +182,36 @@ def abort(
     _steer(number, "abort", {"mode": mode, "reason": reason}, connection)
 
 
-def typed(parse: Callable[[str], Parsed], word: str) -> Parsed:
-    """Return what a word of the command line says.
-
-    Raises:
-        UsageError: It is not of the expected form, so that no server needs to be asked.
-    """
-    try:
-        return parse(word)
-    except RequestError as error:
-        raise UsageError(str(error)) from error
+@app.command
+def retry(number: int, /, *, reason: Reason = "", connection: Connection = HERE) -> None:
+    """Give the version again to every device on which it failed."""
+    _steer(number, "retry", {"reason": reason}, connection)
 
 
-def drop_none(**fields: Any) -> dict[str, Any]:
-    """Return the fields that say something."""
-    return {name: value for name, value in fields.items() if value is not None}
+@app.command
+def rollback(
+    number: int,
+    /,
+    *,
+    device: Annotated[
+        tuple[str, ...], Parameter(help="This one alone; may be given again.", negative="")
+    ] = (),
+    stage: Annotated[int | None, Parameter(help="All devices of this stage, counted from 1.")] = None,
+    override: Annotated[
+        bool, Parameter(negative="", help="Also when the rollback window of the plan is over.")
+    ] = False,
+    reason: Reason = "",
+    connection: Connection = HERE,
+) -> None:
+    """Send the whole cohort, a stage or some devices back to the previous version."""
+    if device and stage is not None:
+        raise UsageError("--device or --stage, not both; without either the whole cohort goes back")
+    body = {"devices": list(device), "stage": stage, "override": override, "reason": reason}
+    who = counted(len(device), "device") if device else "the cohort" if stage is None else f"stage {stage}"
+    with connection.open() as api:
+        detail = api.post(f"/rollouts/{number}/rollback", body)
+    said = f"{who} of rollout {number} goes back; the rollout is {detail['rollout']['phase']}"
+    write_outcome(connection.output, detail, said)
 
 
 def _steer(number: int, command: str, body: dict[str, Any], connection: Connection) -> None:
@@ -328,12 +220,33 @@ def _steer(number: int, command: str, body: dict[str, Any], connection: Connecti
     write_outcome(connection.output, detail, f"rollout {number} is {detail['rollout']['phase']}")
 
 
-def _tell(rollout: dict[str, Any], shown: str, connection: Connection) -> str:
+def _ending(rollout: dict[str, Any], *, until_hold: bool) -> Exit | None:
+    """Return how a watch ends; None while it goes on."""
+    if rollout["phase"] == DONE:
+        return Exit.OK
+    if rollout["phase"] in FAILED:
+        return Exit.ROLLOUT_FAILED
+    holds = rollout["phase"] == "running" and rollout["step"] == "hold"
+    return Exit.HOLDS if until_hold and (holds or rollout["phase"] in WAITS_FOR_A_PERSON) else None
+
+
+def _tell(detail: dict[str, Any], shown: tuple[str, object], connection: Connection) -> tuple[str, object]:
+    """Print what is new since ``shown``: the line of the state, then the gates of a new look."""
+    rollout, evidence = detail["rollout"], detail["evidence"]
     state = f"{rollout['phase']}, stage {rollout['stage'] + 1} of {rollout['stages']}, {rollout['step']}"
     line = f"{state}: {rollout['verdict']}; {text(rollout['waiting'] or rollout['reason'])}"
-    if line != shown:
-        if connection.output == "json":
-            write_line(rollout)
-        else:
-            write_text(line)
-    return line
+    look = None if evidence is None else [evidence["stage"], evidence["rounds"], _verdicts(evidence)]
+    if (line, look) == shown:
+        return shown
+    if connection.output == "json":
+        write_line({**rollout, "evidence": evidence})
+        return line, look
+    if line != shown[0]:
+        write_text(line)
+    if evidence is not None and look != shown[1]:
+        tables.show_gates(evidence)
+    return line, look
+
+
+def _verdicts(evidence: dict[str, Any]) -> list[str]:
+    return [gate["verdict"] for gate in evidence["gates"]]

@@ -13,7 +13,7 @@ from muster_controller.domain.alarms import rollout_changes
 from muster_controller.domain.alarms.alarm import Alarm, AlarmState, Care, due
 from muster_controller.domain.alarms.notices import Join, Notice, Wanted, joined, place
 from muster_controller.domain.alarms.silences import Silence, silenced_by
-from muster_controller.domain.rollouts.plan import Plan
+from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.domain.rollouts.states import State
 from muster_controller.store import alarms, outbox
 from muster_controller.store.alarms import Known

@@ -10,13 +10,14 @@ from sqlmodel import Session
 
 from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts import draw
-from muster_controller.domain.rollouts.plan import Plan, parse_plan
+from muster_controller.domain.rollouts.judging.answerable import find_unanswerable
+from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_controller.service.context import Context
+from muster_controller.service.people import too_few
 from muster_controller.service.versions import resolve
-from muster_controller.store import assignments, reporting
+from muster_controller.store import assignments, labels, reporting
 from muster_controller.store import rollouts as store
-from muster_controller.store.facts import device_facts
-from muster_controller.store.views.rollouts import LIVE
+from muster_controller.store.device_facts import device_facts
 from muster_models.errors import RequestError
 
 
@@ -81,18 +82,34 @@ def gather(context: Context, session: Session, model: str) -> Facts:
     return Facts(context.clock(), known, reachable_seconds=context.settings.reachable_seconds)
 
 
-def find_obstacles(session: Session, plan: Plan, facts: Facts) -> tuple[str, ...]:
-    """Return why a rollout cannot start now, in words."""
+def _unanswerable(session: Session, plan: Plan) -> tuple[str, ...]:
+    """Return the conditions of a plan that can never be judged."""
+    previous = None if plan.previous is None else resolve(session, plan.previous)
+    is_labelled = previous is not None and bool(labels.after(session, previous.digest, upto=0, limit=1))
+    return find_unanswerable(
+        plan,
+        resolve(session, plan.digest).manifest,
+        None if previous is None else previous.manifest,
+        is_labelled=is_labelled,
+    )
+
+
+def find_obstacles(session: Session, plan: Plan, facts: Facts, *, author: str = "") -> tuple[str, ...]:
+    """Return why a rollout cannot start now, in words; ``author`` will not count among those who approve."""
     found: list[str] = []
     for digest in (plan.digest, plan.previous):
         release = None if digest is None else resolve(session, digest)
         if release is not None and release.withdrawn_at is not None:
             found.append(f"{release.name} was withdrawn")
+    found += _unanswerable(session, plan)
+    if plan.approval is not None:
+        found += too_few(session, plan.approval.roles, needed=plan.approval.needed, author=author)
     cohort = set(draw.cohort(plan, facts.devices))
     if not cohort:
         found.append(f"no device is {plan.selector!r}")
-    for other in store.in_phases(session, LIVE, model=plan.model):
-        shared = cohort & set(draw.cohort(parse_plan(other.plan), facts.devices))
+    for other in store.in_phases(session, store.LIVE, model=plan.model):
+        drawn = store.members(session, other.id)
+        shared = cohort & set(drawn or draw.cohort(parse_plan(other.plan), facts.devices))
         if shared:
             names = ", ".join(sorted(shared)[:3])
             found.append(

@@ -72,6 +72,11 @@ class Sketches:
         self._windows = _Kept[int, Decoded](most)
         self._merged = _Kept[tuple[str, tuple[int, ...]], Sketch](most // MERGED)
 
+    @property
+    def baselines(self) -> Baselines:
+        """Where baselines are read."""
+        return self._baselines
+
     def baseline(self, sha256: str) -> Baseline:
         """Return a baseline by the SHA-256 of its file.
 

@@ -5,13 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from muster_controller.api.auth import OPERATOR
 from muster_controller.domain.alarms.alarm import KINDS, LEVELS
 from muster_controller.domain.alarms.silences import Matcher
 from muster_controller.service import alarms, history, jobs, versions
 from muster_controller.service.context import Context
 from muster_controller.store.views.alarms import AlarmFilter
-from muster_controller.web.view import Renderer
+from muster_controller.web.view import Actor, Renderer
 
 Text = Annotated[str, Form(max_length=400)]
 SECTION = "/alarms"
@@ -104,14 +103,16 @@ class AlarmActions:
 
     def _require_form(self, request: Request, form_token: Text = "") -> None:
         self._renderer.check_form(request, form_token)
+        self._renderer.check_right(request)
 
-    def acknowledge(self, number: int, reason: Text = "") -> Response:
+    def acknowledge(self, actor: Actor, number: int, reason: Text = "") -> Response:
         """Take an alarm on."""
-        alarms.acknowledge(self._context, OPERATOR, number, reason)
+        alarms.acknowledge(self._context, actor, number, reason)
         return _back(f"/alarms/{number}")
 
     def add_silence(
         self,
+        actor: Actor,
         *,
         hours: Annotated[float, Form()],
         model: Text = "",
@@ -122,29 +123,29 @@ class AlarmActions:
     ) -> Response:
         """Tell nobody of some alarms for some hours; an empty field means any."""
         matcher = Matcher(model or None, kind or None, level or None, where or None)
-        alarms.add_silence(self._context, OPERATOR, matcher, seconds=hours * 3600, reason=reason)
+        alarms.add_silence(self._context, actor, matcher, seconds=hours * 3600, reason=reason)
         return _back("/silences")
 
-    def end_silence(self, number: int, reason: Text = "") -> Response:
+    def end_silence(self, actor: Actor, number: int, reason: Text = "") -> Response:
         """End a silence early."""
-        alarms.end_silence(self._context, OPERATOR, number, reason)
+        alarms.end_silence(self._context, actor, number, reason)
         return _back("/silences")
 
-    def test_webhook(self, name: str) -> Response:
+    def test_webhook(self, actor: Actor, name: str) -> Response:
         """Send a receiver a message that means nothing."""
-        alarms.test_webhook(self._context, OPERATOR, name)
+        alarms.test_webhook(self._context, actor, name)
         return _back("/deliveries")
 
-    def retry_job(self, number: int, reason: Text = "") -> Response:
+    def retry_job(self, actor: Actor, number: int, reason: Text = "") -> Response:
         """Run a job again that has ended."""
-        again = jobs.retry(self._context, OPERATOR, number, reason)
+        again = jobs.retry(self._context, actor, number, reason)
         return _back(f"/jobs/{again.id}")
 
     def finish_job(
-        self, number: int, outcome: Annotated[jobs.Outcome, Form()], reason: Text = ""
+        self, actor: Actor, number: int, outcome: Annotated[jobs.Outcome, Form()], reason: Text = ""
     ) -> Response:
         """Say how a job ended."""
-        jobs.finish(self._context, OPERATOR, number, outcome, reason)
+        jobs.finish(self._context, actor, number, outcome, reason)
         return _back(f"/jobs/{number}")
 
 

@@ -12,12 +12,15 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from muster_controller.api.errors import status_of
 from muster_controller.service.context import Context
+from muster_controller.service.people import open_door
 from muster_controller.store.engine import Changes
 from muster_controller.web.actions import Actions, Sign
 from muster_controller.web.alarm_pages import AlarmActions, AlarmPages
 from muster_controller.web.live import Live
 from muster_controller.web.pages import Pages
+from muster_controller.web.people_pages import PeopleActions, PeoplePages
 from muster_controller.web.render import STATIC, build_id, make_environment
+from muster_controller.web.rollout_pages import RolloutActions, RolloutPages
 from muster_controller.web.session import Sessions
 from muster_controller.web.view import Renderer
 from muster_models.errors import MusterError
@@ -37,15 +40,21 @@ FOR_EVER = "public, max-age=31536000, immutable"  # the path of a static file ho
 
 
 def make_dashboard(context: Context, token: str) -> FastAPI:
-    """Return the dashboard of one controller; ``token`` is the operator's."""
-    sessions = Sessions(token)
+    """Return the dashboard of one controller; ``token`` is that of its folder."""
+    sessions = Sessions(open_door(context, token))
     renderer = Renderer(make_environment(context.clock), sessions, context.clock)
     live = Live(Changes(context.engine), sessions)
     site = FastAPI(openapi_url=None)
     site.include_router(Pages(context, renderer).router)
+    rollout_pages = RolloutPages(context, renderer)
+    site.include_router(rollout_pages.router)
     site.include_router(AlarmPages(context, renderer).router)
+    site.include_router(PeoplePages(context, renderer).router)
     site.include_router(Sign(context, renderer).router)
+    site.include_router(PeopleActions(context, renderer).router)
     site.include_router(Actions(context, renderer).router)
+    # After the actions: its last path is open to several orders.
+    site.include_router(RolloutActions(context, renderer, rollout_pages).router)
     site.include_router(AlarmActions(context, renderer).router)
     site.mount(f"/static/{build_id()}", StaticFiles(directory=STATIC))
     site.add_middleware(GZipMiddleware, minimum_size=SMALLEST_BYTES)

@@ -28,6 +28,7 @@ CELL_HEIGHTS = (
 )  # by heat class: what is outside is taller than the line at the bound
 BOUND_HEIGHT = 10
 TICKS = (0.1, 0.3, 0.5, 0.7, 0.9)  # which of the edges of a histogram are named
+SPAN, SPAN_HEIGHT = 150, 18  # of an interval in a cell of a table
 SLOT = 46  # px of a bin that stands apart
 
 
@@ -254,6 +255,64 @@ def intervals(
     words = _text(2, 10, f"{low + span:.3g}") + _text(2, HEIGHT - BOTTOM - 3, f"{low:.3g}")
     words += _text(2, HEIGHT - 3, ends[0]) + _text(WIDTH - 2, HEIGHT - 3, ends[1], anchor="end")
     return _svg(WIDTH, HEIGHT, label, _join(drawn) + _axis() + words)
+
+
+def difference(
+    effect: float,
+    ends: tuple[float, float],
+    tolerated: tuple[float | None, float | None],
+    *,
+    label: str,
+) -> Markup:
+    """Draw a difference with its interval over the band that is tolerated.
+
+    Args:
+        effect: The difference.
+        ends: Of its interval.
+        tolerated: From where to where; None where every value is.
+        label: What the chart says, in words.
+    """
+    known = [abs(side) for side in tolerated if side is not None] or [abs(effect) or 1.0]
+    reach = min(max(*map(abs, ends), abs(effect), 1.6 * max(known)), 4 * max(known))
+
+    def x(value: float) -> float:
+        return (max(-1.0, min(1.0, value / reach)) + 1) / 2 * SPAN
+
+    low, high = (
+        x(side) if side is not None else edge for side, edge in zip(tolerated, (0.0, SPAN), strict=True)
+    )
+    left, right = x(ends[0]), x(ends[1])
+    drawn = _rectangle("band", low, 2, high - low, SPAN_HEIGHT - 4)
+    drawn += Markup('<path class="zero" d="M{:.1f} 0V{}"/>').format(x(0.0), SPAN_HEIGHT)
+    drawn += Markup('<path class="whisker" d="M{:.1f} {}H{:.1f}"/>').format(left, SPAN_HEIGHT / 2, right)
+    # An end without a stop lies beyond the chart.
+    stops = [x(end) for end in ends if abs(end) <= reach]
+    drawn += _join(
+        Markup('<path class="whisker" d="M{:.1f} {}v{}"/>').format(stop, SPAN_HEIGHT / 2 - 4, 8)
+        for stop in stops
+    )
+    drawn += Markup('<circle class="mark" cx="{:.1f}" cy="{}" r="3"/>').format(x(effect), SPAN_HEIGHT / 2)
+    return Markup('<svg class="span" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        SPAN, SPAN_HEIGHT, label, drawn
+    )
+
+
+def budget(parts: Sequence[tuple[str, float, float]], *, label: str) -> Markup:
+    """Draw a budget divided among gates: each part is a name, its share of the budget, and how much is spent.
+
+    The names stand beside it, in a table: the chart is as narrow as its smallest part.
+    """
+    drawn, left = [], 0.0
+    for _, share, spent in parts:
+        width = share * WIDTH
+        drawn.append(_rectangle("h0", left, 0, max(width - 1, 0.5), 10))
+        level = "h4" if spent >= 1 else "mark"
+        drawn.append(_rectangle(level, left, 0, max(width - 1, 0.5) * min(max(spent, 0.0), 1.0), 10))
+        left += width
+    return Markup(
+        '<svg class="budget" viewBox="0 0 {} 10" preserveAspectRatio="none" role="img" aria-label="{}">'
+        "{}</svg>"
+    ).format(WIDTH, label, _join(drawn))
 
 
 def share_bar(share: float, *, label: str) -> Markup:

@@ -7,6 +7,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 from fastapi import WebSocket, WebSocketDisconnect
+from starlette.concurrency import run_in_threadpool
 
 from muster_controller.store.engine import Changes
 from muster_controller.web.session import COOKIE, Sessions
@@ -27,7 +28,8 @@ class Live:
     async def serve(self, socket: WebSocket, now: float) -> None:
         """Serve one page until it closes."""
         await socket.accept()
-        if not (_same_origin(socket) and self._sessions.is_valid(socket.cookies.get(COOKIE, ""), now)):
+        reader = await run_in_threadpool(self._sessions.person, socket.cookies.get(COOKIE, ""), now)
+        if reader is None or not _same_origin(socket):
             await socket.close(UNAUTHORISED)
             return
         self._pages.add(socket)
@@ -40,10 +42,10 @@ class Live:
             self._pages.discard(socket)
 
     async def _watch(self) -> None:
-        known = self._changes.number()
+        known = await run_in_threadpool(self._changes.number)
         while self._pages:
             await asyncio.sleep(PERIOD_SECONDS)
-            number = self._changes.number()
+            number = await run_in_threadpool(self._changes.number)
             if number != known:
                 known = number
                 for page in tuple(self._pages):

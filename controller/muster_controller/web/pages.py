@@ -1,8 +1,8 @@
 """Pages to look at: one function per page, each over one service function."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from muster_controller.service import (
@@ -10,11 +10,11 @@ from muster_controller.service import (
     cost,
     devices,
     drift,
+    drills,
     explaining,
     history,
     labels,
     overview,
-    rollouts,
     versions,
 )
 from muster_controller.service.context import Context
@@ -23,13 +23,12 @@ from muster_controller.service.drift import DriftQuery
 from muster_controller.service.labels import LabelQuery
 from muster_controller.store.views.devices import State
 from muster_controller.store.views.history import AuditFilter, EventFilter
-from muster_controller.store.views.rollouts import RolloutFilter
-from muster_controller.web.plan_form import PlanForm
 from muster_controller.web.view import Renderer
 from muster_models.errors import MusterError
 
 Cursor = str | None
 ROUNDS = 60  # that an explanation shows
+DRILLS = 5
 _EXPLAINED = {"windows": "explain.html", "labels": "explain_labels.html", "nothing": "reason.html"}
 
 
@@ -49,9 +48,6 @@ class Pages:
             ("/models/{model}", self.model),
             ("/models/{model}/drift", self.drift),
             ("/versions/{digest}", self.version),
-            ("/rollouts", self.rollouts),
-            ("/rollouts/new", self.new_rollout),
-            ("/rollouts/{number}", self.rollout),
             ("/alarms/{number}/explain", self.explain),
             ("/events", self.events),
             ("/audit", self.audit),
@@ -112,6 +108,7 @@ class Pages:
             section="/models",
             detail=detail,
             cost=cost.show(self._context, model),
+            drills=drills.list_drills(self._context, model, limit=DRILLS),
             **self._seen(model, drift.ALL),
         )
 
@@ -139,36 +136,6 @@ class Pages:
         elsewhere = {alarm.id for alarm in view.alarms} - {*view.concerned}
         opened = {alarm.id: alarm for alarm in (*view.alarms, *truth.alarms) if alarm.id not in elsewhere}
         return {"view": view, "truth": truth, "open": list(opened.values())}
-
-    def rollouts(self, request: Request, cursor: Cursor = None) -> HTMLResponse:
-        """Every rollout, newest first."""
-        page = rollouts.list_rollouts(self._context, RolloutFilter(), cursor=cursor)
-        return self._renderer.page(request, "rollouts.html", section="/rollouts", page=page)
-
-    def new_rollout(
-        self, request: Request, version: Annotated[str, Query(max_length=200)] = ""
-    ) -> HTMLResponse:
-        """The form of a plan."""
-        cohort = devices.show_cohort(self._context, "all")
-        return self._renderer.page(
-            request,
-            "rollout_new.html",
-            section="/rollouts",
-            versions=versions.list_versions(self._context).items,
-            form=PlanForm(version=version),
-            cohort=f"{len(cohort.devices)} of {cohort.enrolled} devices",
-            problem="",
-        )
-
-    def rollout(self, request: Request, number: int) -> HTMLResponse:
-        """One rollout: stages, denominators, gates, devices."""
-        return self._renderer.page(
-            request,
-            "rollout.html",
-            section="/rollouts",
-            detail=rollouts.show_rollout(self._context, number),
-            devices=rollouts.list_rollout_devices(self._context, number),
-        )
 
     def explain(self, request: Request, number: int) -> HTMLResponse:
         """One alarm, computed again from what is stored, which takes its time with many windows."""

@@ -10,17 +10,21 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from muster_controller.domain.rollouts.planning.terms import write_share
 from muster_controller.web import charts, cost_words, drift_words
 
 STATIC = Path(__file__).parent / "static"
 UNKNOWN = "\N{EN DASH}"
+LEAST = 1e-12  # e-value that is drawn
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 TONES = {
-    "good": "calm completed committed healthy resolved idle activated installed met delivered done",
+    "good": "calm completed committed healthy resolved idle activated installed met delivered done"
+    " updated returned",
     "bad": "unhealthy failed rejected rolled-back rolling-back rollback-incomplete firing refused revoked"
     " crashed missed given-up gone",
     "warn": "moved-along inconclusive paused hold pending silent withdrawn stopped aborted dropped waived"
-    " acknowledged silenced waiting unknown",
+    " acknowledged silenced waiting unknown pending-approval drill incomplete due retrying"
+    " unreachable returning",
 }
 TONE_OF = {word: name for name, words in TONES.items() for word in words.split()}
 
@@ -47,6 +51,9 @@ def make_environment(clock: Callable[[], float]) -> Environment:
         "short": lambda digest: (digest or "")[:12],
         "bytes": size,
         "log_share": log_share,
+        "log10": lambda value: math.log10(max(value, LEAST)),
+        "lasting": lambda seconds: lasting(dt.timedelta(seconds=seconds)),
+        "percent": write_share,
         "share": lambda value: UNKNOWN if value is None else f"{value:.0%}",
         "figure": figure,
         "shares": lambda counts: [count / max(1, sum(counts)) for count in counts],

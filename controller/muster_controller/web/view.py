@@ -1,15 +1,32 @@
 """One way to answer with a page, and one way to know that somebody is logged in."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment
 
+from muster_controller.domain.people import Person
+from muster_controller.web.access import FormToken, refusal
 from muster_controller.web.session import COOKIE, Sessions
+from muster_models.errors import ForbiddenError
 
 TITLES = {400: "Not understood", 403: "Not allowed", 404: "Not found", 409: "Not now", 422: "Refused"}
+
+
+def person_of(request: Request) -> Person:
+    """Return who is logged in, where ``require_session`` came first."""
+    person: Person = request.state.person
+    return person
+
+
+def _name_of(request: Request) -> str:
+    return person_of(request).name
+
+
+Who = Annotated[Person, Depends(person_of)]
+Actor = Annotated[str, Depends(_name_of)]  # as the audit trail names who is logged in
 
 
 class Renderer:
@@ -22,12 +39,22 @@ class Renderer:
 
     def require_session(self, request: Request) -> None:
         """Send whoever is not logged in to the login page."""
-        if not self.sessions.is_valid(request.cookies.get(COOKIE, ""), self._clock()):
+        request.state.person = self._reader(request)
+        if request.state.person is None:
             raise HTTPException(303, "log in first", {"Location": "/login"})
 
     def check_form(self, request: Request, token: str) -> None:
         """Refuse a form that was not rendered for this session."""
         self.sessions.check_form(request.cookies.get(COOKIE, ""), token)
+
+    def check_right(self, request: Request) -> None:
+        """Refuse a form that takes a role the person does not have."""
+        said = refusal(person_of(request), request.url.path)
+        if said:
+            raise ForbiddenError(said)
+
+    def _reader(self, request: Request) -> Person | None:
+        return self.sessions.person(request.cookies.get(COOKIE, ""), self._clock())
 
     def page(
         self, request: Request, template: str, *, status: int = 200, section: str = "", **values: Any
@@ -36,7 +63,7 @@ class Renderer:
         cookie = request.cookies.get(COOKIE, "")
         shared = {
             "section": section,
-            "form_token": self.sessions.form_token(cookie),
+            "form_token": FormToken(self.sessions.form_token(cookie), self._reader(request)),
             "address": list(request.query_params.multi_items()),
         }
         text = self._environment.get_template(template).render(shared | values)

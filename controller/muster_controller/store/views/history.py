@@ -1,7 +1,7 @@
 """What happened: events, refusals, runs and the audit trail, newest first."""
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -95,6 +95,21 @@ def list_events(
     rows = session.exec(query).all()
     names = name_versions(session, (row.digest for row in rows))
     return cut(rows, limit, view=lambda row: _event(row, names), key=_event_key)
+
+
+def rollout_notes(session: Session, number: int, *, limit: int) -> tuple[EventView, ...]:
+    """Return what a rollout has told of its course, newest first."""
+    prefix = f"rollout {number}: "
+    query = (
+        select(EventRecord)
+        .where(EventRecord.device == "", EventRecord.kind == "rollout")
+        .where(col(EventRecord.detail).startswith(prefix, autoescape=True))
+        .order_by(col(EventRecord.id).desc())
+        .limit(limit)
+    )
+    rows = session.exec(query).all()
+    names = name_versions(session, (row.digest for row in rows))
+    return tuple(replace(_event(row, names), detail=row.detail.removeprefix(prefix)) for row in rows)
 
 
 def list_refusals(session: Session, device: str | None = None) -> tuple[RefusalView, ...]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import msgspec
 from sqlmodel import Session, col, select
 
+from muster_controller.store.rollouts import LIVE
 from muster_controller.store.tables import EvidenceRecord, RolloutRecord
 from muster_controller.store.views.instants import instant
 from muster_controller.store.views.names import VersionRef, name_versions
 from muster_controller.store.views.paging import Page, cut, newest_first
 
-LIVE = ("running", "paused", "rolling-back", "rollback-incomplete")
 # What a person should look at first.
 BAD = ("rolling-back", "rolled-back", "rollback-incomplete")
 
@@ -46,6 +46,12 @@ class GateView:
         evidence: E-value against "within the margin"; unhealthy at ``bound`` or more.
         assurance: E-value against "outside the margin"; healthy at ``needed`` or more.
         detail: What is missing, or what failed, in words.
+        value, control: Level of the version, and of the control in the same rounds.
+        low, high: Interval of ``effect``, each end of which holds at every look together.
+        samples: Rows, calls or devices that the gate rests on.
+        share: Of the error budget that this gate holds, 0..1; ``spent`` is how far it has gone towards
+            ``bound``, on the scale on which evidence adds up, 0..1.
+        earliest: Unix seconds when the evidence would be enough for healthy, if it goes on as it did.
     """
 
     name: str
@@ -58,6 +64,14 @@ class GateView:
     assurance: float | None = None
     needed: float | None = None
     detail: str = ""
+    value: float | None = None
+    control: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int = 0
+    share: float = 0.0
+    spent: float = 0.0
+    earliest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,8 @@ class EvidenceView:
         rounds: Compared rounds in this stage.
         missing: What is still needed for healthy, in words.
         failures: Failed devices by reason.
+        experiment: Checks on the comparison itself; one that failed makes the verdict inconclusive.
+        earliest_at: When the evidence would be enough for healthy, as far as that can be told.
     """
 
     id: int | None
@@ -82,6 +98,8 @@ class EvidenceView:
     gates: tuple[GateView, ...]
     missing: tuple[str, ...]
     failures: dict[str, int]
+    experiment: tuple[GateView, ...]
+    earliest_at: dt.datetime | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +111,9 @@ class RolloutView:
         stage: Counted from 0; ``stages`` is their number.
         step: ``admit``, ``soak``, ``analyse`` or ``hold``; it counts while the phase is ``running``.
         verdict: Of the newest evidence; ``inconclusive`` before there is any.
+        code: Why it is where it is, or what it waits for: one code, see ``domain.rollouts.states.Code``.
         waiting: What is waited for, in words.
+        due: Devices of the stages admitted so far that have not been given the version yet.
         live: It still needs ticks.
     """
 
@@ -107,11 +127,13 @@ class RolloutView:
     stages: int
     verdict: str
     selector: str
+    code: str
     waiting: str
     reason: str
     since: dt.datetime | None
     deadline: dt.datetime | None
     denominators: DenominatorsView
+    due: int
     live: bool
     created_at: dt.datetime
     created_by: str
@@ -129,6 +151,8 @@ class _Evidence:
     gates: tuple[GateView, ...]
     missing: tuple[str, ...] = ()
     failures: dict[str, int] = field(default_factory=dict)
+    experiment: tuple[GateView, ...] = ()
+    earliest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +164,8 @@ class _State:
     waiting: str
     reason: str
     evidence: _Evidence | None
+    code: str = ""
+    due: int = 0
 
 
 @dataclass(frozen=True)
@@ -203,11 +229,13 @@ def _rollout(row: RolloutRecord, names: Mapping[str, VersionRef]) -> RolloutView
         stages=len(row.plan["stages"]),
         verdict="inconclusive" if evidence is None else evidence.verdict,
         selector=row.plan["selector"],
+        code=state.code,
         waiting=state.waiting,
         reason=state.reason,
         since=_moment(state.since or None),
         deadline=_moment(state.deadline),
         denominators=DenominatorsView(0, 0, 0, 0, 0) if evidence is None else evidence.denominators,
+        due=state.due,
         live=row.phase in LIVE,
         created_at=instant(row.created_at),
         created_by=row.created_by,
@@ -235,6 +263,8 @@ def _evidence(held: _Evidence, number: int | None) -> EvidenceView:
         gates=held.gates,
         missing=held.missing,
         failures=held.failures,
+        experiment=held.experiment,
+        earliest_at=_moment(held.earliest),
     )
 
 

@@ -91,4 +91,30 @@ document.addEventListener("input", (event) => {
   }, 250);
 });
 
+// A plan is previewed while it is typed; the server makes the form and its file say the same.
+const plan = document.querySelector("form[data-preview]");
+let asked = 0; // only the newest answer counts
+let side = plan?.elements.mode.value; // on which was typed last: that one counts, whichever is looked at
+async function preview() {
+  const turn = ++asked;
+  const typed = new URLSearchParams(new FormData(plan));
+  typed.set("mode", side);
+  const answer = await fetch("/rollouts/preview", { method: "POST", body: typed });
+  if (!answer.ok || answer.redirected) return;
+  const { html, file, values, problem } = await answer.json();
+  if (turn !== asked) return;
+  document.getElementById(plan.dataset.preview).innerHTML = html;
+  if (problem) return; // what was typed stays as it is, on both sides
+  if (typed.get("mode") === "form") plan.elements.file.value = file;
+  else for (const input of plan.querySelectorAll(".as-form [name]")) input.value = values[input.name] ?? "";
+}
+let typing = 0;
+plan?.addEventListener("input", (event) => {
+  if (event.target.name === "reason" || event.target.name === "mode") return;
+  side = event.target.name === "file" ? "file" : "form";
+  clearTimeout(typing);
+  typing = setTimeout(preview, 350);
+});
+plan?.addEventListener("submit", () => (plan.elements.mode.value = side));
+
 connect();

@@ -1,0 +1,1 @@
+"""What a plan would do, before anything is done."""

@@ -1,0 +1,1 @@
+"""What an operator asks for: the plan, its file and its forms, and who must agree."""
