@@ -30,12 +30,16 @@ class Bus:
     traffic: Traffic = field(default_factory=Traffic)
 
     def __post_init__(self) -> None:
-        self._chances: dict[
-            str, Random
-        ] = {}  # one stream per device: whom the controller tells first is its own matter
+        # One stream per device: whom the controller tells first is its own matter.
+        self._chances: dict[str, Random] = {}
         self._controller: Take = _drop
         self._devices: dict[str, Take] = {}
         self._mischief: Mischief | None = None
+        self._era = 0
+
+    def forget(self) -> None:
+        """Lose everything that is on its way."""
+        self._era += 1
 
     def attach_controller(self, take: Take, mischief: Mischief) -> None:
         """Name who takes what comes up, and what strangers send down."""
@@ -69,10 +73,16 @@ class Bus:
         if chance.random() < weather.loss:
             self.traffic.lost += 1
             return
-        self.world.after(self._delay(chance), deliver)
+        era = self._era
+
+        def arrive() -> None:
+            if self._era == era:
+                deliver()
+
+        self.world.after(self._delay(chance), arrive)
         if chance.random() < weather.duplication:
             self.traffic.duplicated += 1
-            self.world.after(2 * self._delay(chance), deliver)
+            self.world.after(2 * self._delay(chance), arrive)
 
     def _delay(self, chance: Random) -> float:
         return chance.expovariate(1 / self.world.weather.delay)

@@ -6,48 +6,44 @@ is gone, the broker hands over again what was not acknowledged, and another one 
 
 import contextlib
 import functools
+import math
 import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner, Signer
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from muster_controller.config import DriftSettings, Settings
 from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts import machine as domain
-from muster_controller.domain.rollouts.plan import Plan
+from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.ingest import Ingest
 from muster_controller.pki import Issued
 from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.reconcile.telling import DAY_SECONDS
-from muster_controller.store import enrolment, rollouts, versions
+from muster_controller.stepping import Stepping, course_of
+from muster_controller.store import enrolment, versions
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
+from muster_controller.store.device_facts import device_facts
 from muster_controller.store.engine import Reading, Unit, migrate, open_database
-from muster_controller.store.facts import device_facts
 from muster_models.trust.director import _parse, sign_desired
 from muster_models.wire import Desired, DesiredModel, Reporting, decode_desired
 from simulation.bus import Bus
 from simulation.invariants import Witness
+from simulation.second_opinion import SecondOpinion
+from simulation.story import Fault, Pace, Trouble
 from simulation.versions import MODEL, Version
-from simulation.world import WINDOW_SECONDS, Action, World
+from simulation.world import Action, World
 
-TICK_SECONDS = 20.0
-GATHER_SECONDS = 10.0
 DOWN_SECONDS = 8.0
-DESIRED_SECONDS = 240.0  # renewed after half of it
 RUN_LENGTH = 2000.0
-SETTINGS = Settings(
-    reachable_seconds=90.0,
-    desired_days=DESIRED_SECONDS / DAY_SECONDS,
-    reporting=Reporting(window_seconds=WINDOW_SECONDS, heartbeat_seconds=60.0),
-    drift=DriftSettings(calibration_windows=10, run_length=RUN_LENGTH),
-)
+CALIBRATION_WINDOWS = 10
+IDLE_WINDOWS = 12.0  # after which the loop makes a pass although nothing has changed
 
 
 class Crash(BaseException):
@@ -64,6 +60,22 @@ def stranger() -> Signer:
     return CryptoSigner(Ed25519PrivateKey.from_private_bytes(b"stranger" * 4))
 
 
+def settings(pace: Pace) -> Settings:
+    """Return the settings of a controller whose fleet has a pace."""
+    return Settings(
+        reachable_seconds=max(9 * pace.window, 1.5 * pace.heartbeat),
+        desired_days=24 * pace.window / DAY_SECONDS,  # renewed after half of it
+        reporting=Reporting(window_seconds=pace.window, heartbeat_seconds=pace.heartbeat),
+        drift=DriftSettings(calibration_windows=CALIBRATION_WINDOWS, run_length=RUN_LENGTH),
+    )
+
+
+@functools.cache
+def _opened(path: Path) -> Engine:
+    """Return the engine of a place, one for all databases that ever lie there: it keeps what it compiled."""
+    return open_database(path)
+
+
 @functools.cache
 def _empty_database() -> bytes:
     """Return a database with every table and no row, made once."""
@@ -72,12 +84,17 @@ def _empty_database() -> bytes:
         engine = open_database(path)
         migrate(engine)
         engine.dispose()
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return path.read_bytes()
+        return content_of(path)
 
 
-@dataclass
+def content_of(path: Path) -> bytes:
+    """Return a database that nobody has open."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.read_bytes()
+
+
+@dataclass(eq=False)
 class Waiting:
     """A message that the broker keeps until it is acknowledged."""
 
@@ -89,7 +106,16 @@ class Waiting:
 class Controller:
     """The controller and, as far as it keeps messages, the broker beside it."""
 
-    def __init__(self, world: World, bus: Bus, witness: Witness, *, folder: Path) -> None:
+    def __init__(
+        self,
+        world: World,
+        bus: Bus,
+        witness: Witness,
+        *,
+        folder: Path,
+        recomputes: bool,
+        found: bytes | None,
+    ) -> None:
         self.world = world
         self.bus = bus
         self.witness = witness
@@ -99,16 +125,20 @@ class Controller:
         self._luck = world.stream("controller")
         self._queue: list[Waiting] = []
         self._dies_after: int | None = None
+        self._passed_at = -math.inf
+        self._passed_with = (-1, -1)
         self._envelopes: dict[str, list[bytes]] = {}
         self._blobs = Blobs(folder / "blobs")
         self._baselines = Baselines(self._blobs)
-        self.database.write_bytes(_empty_database())
+        self.settings = settings(world.pace)
+        self.skew = 0.0
+        self.database.write_bytes(found or _empty_database())
         witness.read(self.database)
         self.engine: Engine | None = None
+        self._opinion = self._ask_another() if recomputes else None
         bus.attach_controller(self._arrive, self._tempt)
-        world.every(TICK_SECONDS, lambda: self.live(self._tick))
+        world.every(world.pace.tick, lambda: self.live(self._tick))
         self._gather_again()
-        world.now_and_then(lambda weather: weather.crash, self._luck, self._plan_crash)
         self.start()
 
     @property
@@ -120,35 +150,49 @@ class Controller:
 
     def start(self) -> None:
         """Begin on whatever the database holds."""
-        engine = open_database(self.database)
-        event.listen(engine, "begin", lambda _connection: self._step())
-        event.listen(engine, "commit", lambda _connection: self._step())
-        self.engine = engine
+        self.engine = engine = _opened(self.database)
+        event.listen(engine, "begin", self._passed)
+        event.listen(engine, "commit", self._passed)
         self._ingest = Ingest(
             engine,
             self._baselines,
-            clock=lambda: self.world.now,
+            clock=self.clock,
             publish=self._tell_stored,
             greeted=self._greeted,
         )
         self._reconcile = Reconcile(
             engine,
             self._baselines,
-            SETTINGS,
+            self.settings,
             director=director(),
             outside=Outside(
                 publish=self._tell_desired, refuse=lambda _devices: None, renew=lambda _now: None
             ),
-            clock=lambda: self.world.now,
+            clock=self.clock,
         )
         for waiting in self._queue:
             waiting.is_taken = False
 
+    def _ask_another(self) -> SecondOpinion:
+        return SecondOpinion(
+            self.folder,
+            settings=self.settings,
+            baselines=self._baselines,
+            director=director(),
+            broke=self.witness.broke,
+        )
+
     def end(self) -> None:
         """Let go of the database."""
         if self.engine is not None:
+            event.remove(self.engine, "begin", self._passed)
+            event.remove(self.engine, "commit", self._passed)
             self.engine.dispose()
             self.engine = None
+
+    def clock(self) -> float:
+        """Return Unix seconds by the controller's own clock."""
+        return self.world.now + self.skew
 
     def live(self, action: Action) -> None:
         """Do something, unless the process is gone; it may go meanwhile."""
@@ -162,19 +206,38 @@ class Controller:
             self._dies_after = None
             self.end()
             self.world.after(self._luck.expovariate(1 / DOWN_SECONDS), self._restart)
-        self.witness.look_at_controller()
+        self.witness.look_at_controller(self.clock())
 
     def _restart(self) -> None:
         self.restarts += 1
         self.world.note("the controller starts")
         self.start()
 
-    def _plan_crash(self) -> None:
-        self._dies_after = self._luck.randint(1, 15)
+    def suffer(self, fault: Fault) -> None:
+        """Let something go wrong with the controller, or the broker beside it."""
+        match fault.kind:
+            case Trouble.CRASH:
+                self._dies_after = int(fault.size)
+            case Trouble.CLOCK:
+                self.skew += fault.size
+                self.world.note(f"the clock of the controller jumps by {fault.size:+g} s")
+            case _:
+                self.forget()
+
+    def forget(self) -> None:
+        """Let the broker lose what it held; the controller begins a session anew."""
+        self.world.note("the broker forgets")
+        self._queue.clear()
+        if self.engine is not None:
+            self._reconcile.online()
 
     def relieve(self) -> None:
-        """End whatever is still to go wrong."""
+        """End whatever is still to go wrong, and set the clock right."""
         self._dies_after = None
+        self.skew = 0.0
+
+    def _passed(self, _connection: Connection) -> None:
+        self._step()
 
     def _step(self) -> None:
         """Pass a place at which the process may die: around commits, and at every message."""
@@ -189,7 +252,7 @@ class Controller:
         self._queue.append(Waiting(topic, payload))
 
     def _gather_again(self) -> None:
-        self.world.after(GATHER_SECONDS * self._luck.uniform(0.2, 1.8), self._gather_again)
+        self.world.after(self.world.pace.gather * self._luck.uniform(0.2, 1.8), self._gather_again)
         self.live(self._gather)
 
     def _gather(self) -> None:
@@ -204,7 +267,8 @@ class Controller:
 
     def _forget(self, waiting: Waiting) -> None:
         self._step()
-        self._queue.remove(waiting)
+        if waiting in self._queue:  # the broker may have forgotten it
+            self._queue.remove(waiting)
         self._step()
 
     def _tell_stored(self, topic: str, payload: bytes) -> None:
@@ -229,10 +293,25 @@ class Controller:
     # The loop
 
     def _tick(self) -> None:
-        self._reconcile.tick(self.world.now)
+        """Make a pass of the loop, unless there is nothing that could be new to it."""
+        now = self.clock()
+        is_idle = self.world.now - self._passed_at >= IDLE_WINDOWS * self.world.pace.window
+        news = self.witness.news
+        if news == self._passed_with and not is_idle and not self.witness.rollouts.is_due(now):
+            return
+        opinion = self._opinion.decide(self.database, now) if self._opinion is not None else None
+        self._reconcile.tick(now)
+        self._passed_at, self._passed_with = self.world.now, news
+        if self._opinion is not None and opinion is not None:
+            self._opinion.compare(self.database, opinion)
         if self._reconcile.last is not None and self._reconcile.last.faults:
             self.witness.broke("the loop works", f"{self._reconcile.last.faults} steps failed")
+        self.witness.passed(now)
         self._follow_up()
+
+    def _wake(self) -> None:
+        """Make a pass soon, because a person has decided something."""
+        self.world.after(0.5, lambda: self.live(self._tick))
 
     def _greeted(self) -> None:
         self._reconcile.send_soon()
@@ -242,7 +321,7 @@ class Controller:
         loop = self._reconcile
         if loop._is_send_wanted:
             loop._is_send_wanted = False
-            loop._guard("sending", loop._send, self.world.now)
+            loop._guard("sending", loop._send, self.clock())
 
     # Operators
 
@@ -253,10 +332,14 @@ class Controller:
                 permit = enrolment.Permit(device, {"site": site})
                 enrolment.enrol(session, permit, Issued("", "1", int(self.world.now) + 10**8), self.world.now)
 
-    def release(self, version: Version) -> None:
-        """Take a released version."""
+    def hold(self, version: Version) -> None:
+        """Have the files of a version."""
         for sha256, content in version.blobs.items():
             self._blobs.put(sha256, [content])
+
+    def release(self, version: Version) -> None:
+        """Take a released version."""
+        self.hold(version)
         with self._unit() as session:
             versions.add(session, version.verified, self.world.now)
 
@@ -264,41 +347,28 @@ class Controller:
         """Start a rollout and return its number."""
         with self._unit() as session:
             devices = device_facts(session, plan.model)
-            facts = Facts(self.world.now, devices, reachable_seconds=SETTINGS.reachable_seconds)
+            facts = Facts(self.world.now, devices, reachable_seconds=self.settings.reachable_seconds)
             decision = domain.decide(plan, domain.State(), domain.Start("operator", "", facts))
             assert decision.refused is None, decision.refused
-            return rollouts.add(
-                session,
-                plan.model,
-                plan.digest,
-                previous=plan.previous,
-                phase=decision.state.phase,
-                plan=msgspec.to_builtins(plan),
-                state=domain.to_json(decision.state),
-                by="operator",
-                now=self.world.now,
-            )
+            begun = Stepping(self.settings).begin(session, plan, decision, by="operator", now=self.world.now)
+            self._wake()
+            return begun.id
 
     def command(self, number: int, plan: Plan, order: Callable[[float], domain.Event]) -> bool:
         """Give an order about a rollout; tell whether it fitted."""
         with self._unit() as session:
-            stored = rollouts.get(session, number)
-            decision = domain.decide(plan, domain.from_json(stored.state), order(self.world.now))
+            course = course_of(session, number)
+            decision = domain.decide(plan, course.state, order(self.clock()))
             if decision.refused is None:
-                rollouts.save(
-                    session,
-                    number,
-                    phase=decision.state.phase,
-                    state=domain.to_json(decision.state),
-                    now=self.world.now,
-                )
+                Stepping(self.settings).take(session, course, decision, self.clock())
+                self._wake()
         return decision.refused is None
 
     def state(self, number: int) -> domain.State:
         """Return where a rollout is."""
         assert self.engine is not None
         with Reading(self.engine) as session:
-            return domain.from_json(rollouts.get(session, number).state)
+            return course_of(session, number).state
 
     @property
     def is_idle(self) -> bool:

@@ -4,8 +4,8 @@ The witness stands outside: it reads the disks, the database and the messages, a
 every power cut. It never raises, because much of what it is called from catches errors; it writes down.
 """
 
+import copy
 import hashlib
-import json
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,12 +16,13 @@ from muster_agent.measure.outbox import WindowPart
 from muster_agent.store import NEW, OLD_STATE, STATE, Store, _decode
 from muster_agent.update.course import Course
 from muster_agent.update.state import ON_TRIAL, AgentState, ModelState, kept
-from muster_controller.domain.rollouts.draw import CONTROL, Cuts, place
 from muster_models import wire
 from muster_models.manifest import parse
 from muster_models.wire import Phase, SlotReport, Stored
 from simulation.outside import Catalogue
-from simulation.versions import Kind, Version
+from simulation.rollout_laws import RolloutLaws
+from simulation.story import Story
+from simulation.versions import Version
 from support.disk import SimulatedDisk
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ MAX_TRIES = 3
 STOPPED = "the agent stopped"  # what a device says of a version when the power went during its trial
 SWAP_SECONDS = 15.0  # in which one version may replace another
 
+Belief = tuple[str | None, str | None, str | None, str]  # current, previous, target and phase
 Name = tuple[str, int, int]  # device, epoch, sequence
 WindowKey = tuple[str, str, int, int]  # device, digest, start and end in milliseconds
 EventKey = tuple[str, str, str, str]  # device, kind, digest, detail
@@ -54,27 +56,34 @@ class Witness:
 
     Attributes:
         broken: Broken invariants, one line each; empty is what we want.
-        admitted: Devices that a rollout has ever given a version to, by digest.
-        stages: The most stages that were ever admitted, by digest.
+        rollouts: Looks at the rollouts.
         blamed: Versions that were given up because the power went while they were on trial.
         installs: Versions that were committed, by number; ``returns``: that were rolled back.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, story: Story) -> None:
         self.catalogue = catalogue
         self.broken: list[str] = []
         self.mail = Mail()
-        self.admitted: dict[str, set[str]] = {}
-        self.stages: Counter[str] = Counter()
+        self.rollouts = RolloutLaws(catalogue, story, self.broke)
         self.blamed: set[str] = set()
         self.outcomes: Counter[str] = Counter()
         self._told: set[tuple[str, int]] = set()
+        self._said: dict[Name, set[Belief]] = {}
         self._failed: set[tuple[str, str, int]] = set()  # in shadow: device, version, desired sequence
         self._highest: Counter[str] = Counter()
         self._calls: dict[str, int] = {}
+        self._heard = 0
+        self._known: tuple[object, object] = (None, None)
         self._silent: dict[str, tuple[object, float]] = {}
         self._reader: sqlite3.Connection | None = None
         self._seen = 0
+
+    def remember(self, before: "Witness") -> None:
+        """Go on from what another one has seen."""
+        for name in ("mail", "outcomes", "blamed", "_told", "_said", "_highest"):
+            setattr(self, name, copy.deepcopy(getattr(before, name)))
+        self.rollouts.remember(before.rollouts)
 
     def read(self, database: Path) -> None:
         """Name the database to look at; ``close`` lets go of it."""
@@ -139,7 +148,7 @@ class Witness:
             self.broke("what failed in shadow does not answer", name)
         if digest not in self.catalogue.listed:
             self.broke("only listed versions run", name)
-        if device.name not in self.admitted.get(digest, set()):
+        if device.name not in self.rollouts.admitted.get(digest, set()):
             self.broke("a version runs only where a rollout admitted it", name)
         if not is_whole(device.disk, digest):
             self.broke("what answers is whole", name)
@@ -173,7 +182,10 @@ class Witness:
         models = state.models.values()
         running = {model.running.manifest for model in models if model.running is not None}
         answering = {held.digest for held in device.agent.runner.serving().values() if held.alive}
-        if answering == running or any(model.revive_at is not None for model in models):
+        rests = (
+            device.disk.fault is not None and device.disk.fault.lasts
+        )  # what cannot be saved is not followed
+        if answering == running or rests or any(model.revive_at is not None for model in models):
             self._silent.pop(device.name, None)
             return
         since = self._silent.setdefault(device.name, (device.agent, device.world.now))
@@ -217,6 +229,13 @@ class Witness:
         name = (message.device, message.epoch, message.sequence)
         if self.mail.payloads.setdefault(name, payload) != payload:
             self.broke("a numbered message never changes", f"{name}")
+        if isinstance(message, wire.Report):
+            self._said.setdefault(name, set()).update(map(_belief, message.models))
+
+    def said(self, hello: wire.Hello) -> None:
+        """Remember what a device said of itself when it greeted."""
+        name = (hello.device, hello.outbox.epoch, hello.outbox.last)
+        self._said.setdefault(name, set()).update(map(_belief, hello.models))
 
     def acknowledged(self, device: str, watermark: Stored) -> None:
         """Remember what a device was told is stored."""
@@ -229,14 +248,30 @@ class Witness:
         """Remember that the controller signed a desired state."""
         self._told.add((device, sequence))
 
-    def look_at_controller(self) -> None:
-        """Look at what is committed: which devices each rollout has admitted, and what was acknowledged."""
+    def changes(self) -> int:
+        """Return a number that changes whenever the controller has committed something."""
         assert self._reader is not None
         (version,) = self._reader.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    @property
+    def news(self) -> tuple[int, int]:
+        """What changes whenever the loop may find something that it has not seen."""
+        return self._heard, self.rollouts.moves
+
+    def look_at_controller(self, now: float) -> None:
+        """Look at what is committed: rollouts, what devices are believed to run, what was acknowledged.
+
+        Args:
+            now: Unix seconds by the controller's clock.
+        """
+        assert self._reader is not None
+        version = self.changes()
         if version == self._seen:
             return
         self._seen = version
-        self._look_at_rollouts(self._reader)
+        self.rollouts.look(self._reader, now)
+        self._look_at_beliefs(self._reader)
         held = {
             (device, epoch): upto
             for device, epoch, upto in self._reader.execute("SELECT device, epoch, upto FROM watermark")
@@ -245,20 +280,25 @@ class Witness:
             if upto > held.get(key, 0):
                 self.broke("what is acknowledged is stored", f"{key}: {upto}, stored {held.get(key, 0)}")
 
-    def _look_at_rollouts(self, connection: sqlite3.Connection) -> None:
-        devices = [device for (device,) in connection.execute("SELECT id FROM device")]
-        for digest, plan, text in connection.execute("SELECT digest, plan, state FROM rollout"):
-            state, seed = json.loads(text), json.loads(plan)["seed"]
-            cuts = Cuts(state["cuts"]["control"], tuple(state["cuts"]["stages"]))
-            drawn = {device: cuts.arm(place(seed, device)) for device in devices}
-            is_complete = state["phase"] == "completed"
-            given = {d for d, arm in drawn.items() if is_complete or CONTROL < arm < state["admitted"]}
-            self.admitted.setdefault(digest, set()).update(given)
-            self.stages[digest] = max(self.stages[digest], state["admitted"])
-            if self.catalogue.versions[digest].kind is not Kind.GOOD and (
-                state["admitted"] > 1 or is_complete
-            ):
-                self.broke("a bad version stays in its stage", f"{state['admitted']} stages were admitted")
+    def passed(self, now: float) -> None:
+        """Look at the rollouts after a pass of the loop."""
+        assert self._reader is not None
+        self.look_at_controller(now)
+        self.rollouts.passed(now)
+        self.rollouts.look_at_counts(self._reader)
+
+    def _look_at_beliefs(self, connection: sqlite3.Connection) -> None:
+        """See that what the controller believes of a device is what the device said."""
+        query = "SELECT device, epoch, sequence, current, previous, target, phase FROM running"
+        believed = {}
+        for device, epoch, sequence, *belief in connection.execute(query):
+            believed[device] = told = tuple(belief)
+            if told not in self._said.get((device, epoch, sequence), ()):
+                self.broke("the controller believes what devices say", f"{device}: {belief}")
+        (windows,) = connection.execute("SELECT max(id) FROM window").fetchone()
+        if (windows, believed) != self._known:
+            self._known = windows, believed
+            self._heard += 1
 
     # The end
 
@@ -285,6 +325,20 @@ class Witness:
             if current != {digest for name, digest in wanted.items() if name == device.name}:
                 self.broke("devices run what they should", f"{device.name}: {state.models}")
             self._look_for_garbage(device, state)
+        self._look_at_last_beliefs(connection, devices)
+
+    def _look_at_last_beliefs(self, connection: sqlite3.Connection, devices: list["Device"]) -> None:
+        """See that what is believed at last is what is so."""
+        query = "SELECT device, current, previous, target, phase FROM running"
+        believed = {(device, tuple(belief)) for device, *belief in connection.execute(query)}
+        said = {
+            (device.name, _belief(report))
+            for device in devices
+            if device.agent is not None
+            for report in device.agent.course.reports()
+        }
+        if believed != said:
+            self.broke("what is believed at last is so", f"{sorted(map(str, believed ^ said))}")
 
     def _look_for_garbage(self, device: "Device", state: AgentState) -> None:
         left = set(device.disk.files()) - _expected_files(device.disk, state)
@@ -337,6 +391,12 @@ class Witness:
         if stored != added:
             lost, more = added - stored, stored - added
             self.broke("every event is stored exactly once", f"lost {dict(lost)}, too many {dict(more)}")
+
+
+def _belief(report: wire.ModelReport) -> Belief:
+    current = None if report.current is None else report.current.manifest
+    previous = None if report.previous is None else report.previous.manifest
+    return current, previous, report.target, str(report.phase)
 
 
 def is_whole(disk: SimulatedDisk, digest: str) -> bool:

@@ -1,9 +1,10 @@
 """Bugs planted on purpose: a simulator that does not find each of them proves nothing.
 
-Each function plants one, until its ``MonkeyPatch`` is undone.
+Each function plants one, until its ``MonkeyPatch`` is undone. Those of the machine that decides rollouts
+are in ``machine_mutants``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,17 +18,13 @@ from muster_agent.update.course import Course
 from muster_agent.update.state import AgentState, ModelState, kept
 from muster_agent.update.steps import Action, Activate, AnyEvent, ShadowFailed, Step
 from muster_controller import ingest
-from muster_controller.domain.facts import DeviceFacts
-from muster_controller.domain.rollouts import judge
-from muster_controller.domain.rollouts import machine as rollout
-from muster_controller.domain.rollouts.evidence import Evidence, Verdict
-from muster_controller.domain.rollouts.plan import Plan
 from muster_controller.store import inbox
 from muster_models import topics, wire
 from muster_models.topics import Up
 from muster_models.trust import director
 from muster_models.wire import Desired, Phase
-from simulation import device
+from simulation import agent
+from simulation.machine_mutants import MACHINE_PLANTS
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -79,7 +76,7 @@ class DeletesOnSending(Outbox):
 
 def delete_on_sending(patch: pytest.MonkeyPatch) -> None:
     """The outbox trusts the broker."""
-    patch.setattr(device, "Outbox", DeletesOnSending)
+    patch.setattr(agent, "Outbox", DeletesOnSending)
 
 
 class ActsFirst(Course):
@@ -94,7 +91,7 @@ class ActsFirst(Course):
 
 def save_after_effect(patch: pytest.MonkeyPatch) -> None:
     """The state is saved when everything is done."""
-    patch.setattr(device, "Course", ActsFirst)
+    patch.setattr(agent, "Course", ActsFirst)
 
 
 class NoFolderSync(Store):
@@ -109,7 +106,7 @@ class NoFolderSync(Store):
 
 def sync_no_folder(patch: pytest.MonkeyPatch) -> None:
     """What was saved may be gone after a power cut."""
-    patch.setattr(device, "Store", NoFolderSync)
+    patch.setattr(agent, "Store", NoFolderSync)
 
 
 class KeepsAll(Store):
@@ -121,7 +118,7 @@ class KeepsAll(Store):
 
 def never_collect(patch: pytest.MonkeyPatch) -> None:
     """Old versions stay on the disk."""
-    patch.setattr(device, "Store", KeepsAll)
+    patch.setattr(agent, "Store", KeepsAll)
 
 
 def count_downloads_as_tries(patch: pytest.MonkeyPatch) -> None:
@@ -133,30 +130,6 @@ def count_downloads_as_tries(patch: pytest.MonkeyPatch) -> None:
         return replace(after, tries=after.tries + 1), actions
 
     patch.setattr(updater, "_begin_download", counting)
-
-
-def give_control_the_candidate(patch: pytest.MonkeyPatch) -> None:
-    """Every device of the cohort gets the version with the first stage."""
-
-    def everybody(
-        plan: Plan, state: rollout.State, devices: Mapping[str, DeviceFacts]
-    ) -> dict[str, str | None]:
-        given = assigned(plan, state, devices)
-        is_out = state.phase is rollout.RolloutPhase.RUNNING and state.admitted > 0
-        return dict.fromkeys(given, plan.digest) if is_out else given
-
-    assigned = rollout.assignments
-    patch.setattr(rollout, "assignments", everybody)
-
-
-def judge_everything_healthy(patch: pytest.MonkeyPatch) -> None:
-    """The verdict is yes, whatever was observed."""
-
-    def yes(*args: Any, **kwargs: Any) -> Evidence:
-        return replace(judged(*args, **kwargs), verdict=Verdict.HEALTHY, missing=())
-
-    judged = judge.judge
-    patch.setattr(rollout, "judge", yes)
 
 
 def never_roll_back(patch: pytest.MonkeyPatch) -> None:
@@ -201,9 +174,8 @@ PLANTS: tuple[Plant, ...] = (
     sync_no_folder,
     never_collect,
     count_downloads_as_tries,
-    give_control_the_candidate,
-    judge_everything_healthy,
     never_roll_back,
     overlook_failures_in_shadow,
     obey_strangers,
+    *MACHINE_PLANTS,
 )

@@ -3,35 +3,26 @@
 Each class keeps the contract of the one that it stands for, as far as ``Installer`` and ``Executor`` use it.
 """
 
-import itertools
 import random
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-import numpy as np
 from tuf.api.metadata import Targets
 
-from muster_agent.measure.outbox import WindowPart
-from muster_agent.measure.recorder import merge_windows
-from muster_agent.measure.recordings import Recordings, read_baseline
 from muster_agent.runner import Runner, Serving, Terms
 from muster_agent.runner.job import Verdict
 from muster_agent.update.lanes import Job, Lanes
 from muster_agent.update.verifier import Verifier
 from muster_models.errors import Reason, TransferError, TrustError
-from muster_models.sketch.codec import encode
-from muster_models.sketch.window import sketch_rows
 from muster_models.trust.director import open_envelope
 from muster_models.trust.fetcher import Fetcher
 from muster_models.trust.verified import VerifiedManifest
-from muster_models.wire import Desired, DesiredModel, ShadowCounts, Window
-from simulation.versions import DRIFT, Kind, Version, latency
+from muster_models.wire import Desired, DesiredModel
+from simulation.versions import Kind, Version
 from simulation.world import World
 
-ROWS_PER_SECOND = 20.0
 PIECE_BYTES = 512  # so that a download takes several writes
 
 
@@ -125,11 +116,18 @@ class SimulatedFetcher(Fetcher):
 
 @dataclass
 class Answering:
-    """A version that answers."""
+    """A version that answers, or should.
+
+    Attributes:
+        since: When it was activated, Unix seconds.
+        died: When its worker died of what is wrong with the version.
+    """
 
     version: Version
+    since: float
     proven: bool = False
     alive: bool = True
+    died: float | None = None
 
 
 class SimulatedRunner(Runner):
@@ -137,19 +135,22 @@ class SimulatedRunner(Runner):
 
     Args:
         activated: Told about every version before it answers.
-        dies: Called when a worker is to die in a while.
+        dies: Called with a version that answers from now on, and whose worker is to die some time.
         fails: Called when a version in shadow is to fail in a while.
+        now: Unix seconds.
     """
 
     def __init__(
         self,
         catalogue: Catalogue,
         *,
+        now: Callable[[], float],
         activated: Callable[[Version], None],
         dies: Callable[["Answering"], None],
         fails: Callable[[Version], None],
     ) -> None:
         self._catalogue = catalogue
+        self._now = now
         self._activated = activated
         self._dies = dies
         self._fails = fails
@@ -168,8 +169,8 @@ class SimulatedRunner(Runner):
         self._check(verified, folder)
         version = self._catalogue.versions[verified.digest]
         self._activated(version)
-        self.answering[verified.manifest.model] = answering = Answering(version)
-        if version.kind is Kind.CRASHES:
+        self.answering[verified.manifest.model] = answering = Answering(version, self._now())
+        if version.kind is Kind.CRASHES or version.death is not None:
             self._dies(answering)
 
     def begin_shadow(
@@ -223,92 +224,6 @@ class SimulatedRunner(Runner):
             assert content == self._catalogue.blob(entry.sha256), f"{entry.name} is not what was signed"
 
 
-class SimulatedRecordings(Recordings):
-    """Draws what versions saw, and sketches it at the end of each window.
-
-    Args:
-        wall: Unix seconds by the device's clock.
-        drifts: Tells whether the world has changed where the device stands.
-        is_asked: Tells whether anybody wants predictions.
-        beside: Tells which version is in shadow beside one.
-    """
-
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        *,
-        wall: Callable[[], float],
-        emit: Callable[[WindowPart], None],
-        chance: np.random.Generator,
-        offset: float,
-        drifts: Callable[[], bool],
-        is_asked: Callable[[], bool],
-        beside: Callable[[str, str], str | None],
-    ) -> None:
-        self._catalogue = catalogue
-        self._beside = beside
-        self._wall = wall
-        self._give = emit
-        self._rows = chance
-        self._offset = offset
-        self._drifts = drifts
-        self._is_asked = is_asked
-        self._open: dict[str, float] = {}  # since when, by digest
-
-    def begin(self, verified: VerifiedManifest, folder: Path) -> None:
-        """Measure a version from now on."""
-        read_baseline(verified, folder)
-        self._open.setdefault(verified.digest, self._wall())
-
-    def end_others(self, model: str, digest: str | None) -> None:
-        """Hand out what other versions saw."""
-        for other in [held for held in self._open if held != digest]:
-            self._finish(model, other)
-            del self._open[other]
-
-    def turn(self, model: str) -> None:
-        """End every window, and begin the next."""
-        for digest in self._open:
-            self._finish(model, digest)
-            self._open[digest] = self._wall()
-
-    def merge(self, first: Window, second: Window) -> Window | None:
-        """Return two windows as one."""
-        version = self._catalogue.versions.get(first.manifest)
-        return None if version is None else merge_windows(first, second, version.baseline)
-
-    def _finish(self, model: str, digest: str) -> None:
-        since, until = self._open[digest], self._wall()
-        calls = int(ROWS_PER_SECOND * (until - since))
-        if calls == 0 or not self._is_asked():
-            return
-        version = self._catalogue.versions[digest]
-        errors = version.errors(calls, self._rows)
-        drift = DRIFT if self._drifts() else 0.0
-        rows = version.answer(calls - errors, self._rows, offset=self._offset, drift=drift)
-        candidate = self._beside(model, digest)
-        self._give(
-            WindowPart(
-                model=model,
-                manifest=digest,
-                baseline=version.baseline.digest,
-                start=since,
-                end=until,
-                calls=calls,
-                errors=errors,
-                latency=latency(calls),
-                sketch=encode(sketch_rows(rows, version.baseline), version.baseline),
-                shadow=_asked(candidate, calls - errors) if candidate is not None else None,
-            )
-        )
-
-
-def _asked(candidate: str, calls: int) -> ShadowCounts:
-    """Return what a candidate answered that was asked every fourth call."""
-    asked = calls // 4
-    return ShadowCounts(candidate, asked, asked, asked // 2, 0, calls - asked, latency(asked))
-
-
 class SimulatedLanes(Lanes):
     """Does what has one name in turn, each job at once or after a while.
 
@@ -343,12 +258,15 @@ class SimulatedLanes(Lanes):
 
 
 class Epochs:
-    """Numbers for outboxes, each once."""
+    """Numbers for outboxes, each once.
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+    Attributes:
+        last: The last one that was given.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
 
     def __call__(self) -> int:
-        with self._lock:
-            return next(self._numbers)
+        self.last += 1
+        return self.last

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from simulation.controller import RUN_LENGTH
-from simulation.run import FLEET, Outcome
+from simulation.run import Outcome
+from simulation.versions import EXPECTED, Kind
 
 SURPRISE = 1e-3  # a count of false alarms that is less likely than this contradicts the stated rate
 
@@ -19,8 +20,7 @@ class Totals:
         rounds: Rounds of windows that the fleets lived, all together.
         expected_alarms: False alarms in so many rounds, at the stated rate.
         drifts, found: Seeds in which a site drifted, and in which that site was named.
-        good, completed: Rollouts of good versions, and those that completed.
-        bad, stopped: Rollouts of bad versions, and those that did not complete.
+        faults: That were written down; what weather does to single messages comes on top.
     """
 
     seeds: int
@@ -34,18 +34,13 @@ class Totals:
     expected_alarms: float
     drifts: int
     found: int
-    good: int
-    completed: int
-    bad: int
-    stopped: int
+    faults: int
+    seconds: float
     broken: int
 
 
 def add_up(outcomes: Sequence[Outcome]) -> Totals:
     """Return the totals of some seeds."""
-    rolled = [one for outcome in outcomes for one in outcome.rollouts]
-    good = [one for one in rolled if one.kind == "good"]
-    bad = [one for one in rolled if one.kind != "good"]
     drifts = [outcome for outcome in outcomes if outcome.drifted]
     rounds = sum(outcome.rounds for outcome in outcomes)
     return Totals(
@@ -60,12 +55,66 @@ def add_up(outcomes: Sequence[Outcome]) -> Totals:
         expected_alarms=rounds / RUN_LENGTH,
         drifts=len(drifts),
         found=sum(outcome.found_drift for outcome in drifts),
-        good=len(good),
-        completed=sum(one.phase == "completed" for one in good),
-        bad=len(bad),
-        stopped=sum(one.phase != "completed" for one in bad),
+        faults=sum(len(outcome.story.faults) for outcome in outcomes),
+        seconds=sum(outcome.seconds for outcome in outcomes),
         broken=sum(bool(outcome.broken) for outcome in outcomes),
     )
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How the rollouts of one kind of version ended.
+
+    Attributes:
+        completed: That ended by promotion.
+        stopped: That a verdict ended.
+        ordered: That a person ended, because the evidence never sufficed or came too late.
+        blamed: Of a version that is fine: that did not complete for a reason that is not ours.
+        exposed: Devices that were told to run it, all together; ``first``: that the first stages have.
+    """
+
+    rollouts: int = 0
+    completed: int = 0
+    stopped: int = 0
+    ordered: int = 0
+    blamed: int = 0
+    exposed: int = 0
+    first: int = 0
+
+    def as_expected(self, kind: Kind) -> float:
+        """Return the share of rollouts that ended as they should; see ``EXPECTED``."""
+        wanted = self.completed + self.blamed if EXPECTED[kind].completes else self.stopped
+        return wanted / self.rollouts if self.rollouts else 1.0
+
+
+def by_kind(outcomes: Sequence[Outcome]) -> dict[Kind, Ends]:
+    """Return how the rollouts ended that followed a first version, by kind."""
+    found = dict.fromkeys(Kind, Ends())
+    for outcome in outcomes:
+        for one in outcome.rollouts:
+            if one.version == "1.0.0":
+                continue
+            held = found[one.kind]
+            found[one.kind] = Ends(
+                rollouts=held.rollouts + 1,
+                completed=held.completed + (one.by == "completion"),
+                stopped=held.stopped + (one.by == "verdict"),
+                ordered=held.ordered + (one.by == "order"),
+                blamed=held.blamed + (one.by != "completion" and bool(one.blame)),
+                exposed=held.exposed + one.exposed,
+                first=held.first + one.first,
+            )
+    return found
+
+
+def ends(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say how the rollouts of each kind of version ended."""
+    heads = ("version", "rollouts", "completed", "stopped", "by a person", "exposed", "in first stages")
+    lines = ["", "  ".join(head.ljust(14) for head in heads).rstrip()]
+    for kind, one in by_kind(outcomes).items():
+        cells = (kind, one.rollouts, one.completed, one.stopped, one.ordered, one.exposed, one.first)
+        lines.append("  ".join(str(cell).ljust(14) for cell in cells).rstrip())
+    return lines
 
 
 def most_false_alarms(rounds: int) -> int:
@@ -87,12 +136,13 @@ def most_false_alarms(rounds: int) -> int:
 
 def row(outcome: Outcome) -> dict[str, Any]:
     """Return a seed as one row."""
-    traffic, script = outcome.traffic, outcome.script
+    traffic, story = outcome.traffic, outcome.story
     return {
         "seed": outcome.seed,
-        "devices": len(FLEET),
-        "candidate": script.candidate,
-        "drifts": script.drifting,
+        "devices": len(story.fleet),
+        "versions": [str(kind) for kind in story.versions],
+        "drifts": story.drifting,
+        "faults": len(story.faults),
         "seconds": round(outcome.seconds),
         "sent": traffic.sent,
         "lost": traffic.lost,
@@ -107,6 +157,9 @@ def row(outcome: Outcome) -> dict[str, Any]:
         "false alarms": outcome.false_alarms,
         "history": outcome.digest,
         "broken": outcome.broken,
+        "again": f"scripts/simulate --seeds {outcome.seed} --trace, or --shrink {outcome.seed}"
+        if outcome.broken
+        else "",
         "verdict": "BROKEN" if outcome.broken else "ok",
     }
 
@@ -117,16 +170,18 @@ def document(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 HEAD = (
-    "seed", "devices", "candidate", "drifts", "seconds", "sent", "lost", "doubled", "cuts", "crashes",
-    "installed", "rolled back", "alarms", "verdict",
+    "seed", "devices", "versions", "drifts", "faults", "seconds", "sent", "lost", "doubled", "cuts",
+    "crashes", "installed", "rolled back", "alarms", "verdict",
 )  # fmt: skip
-_WIDTHS = {"candidate": 9, "drifts": 6, "alarms": 18, "installed": 9, "rolled back": 11}
+_WIDTHS = {"versions": 19, "drifts": 6, "alarms": 18, "installed": 9, "rolled back": 11}
 
 
 def line(values: dict[str, Any]) -> str:
     """Lay out a row for people."""
     cells = [_cell(values[name]).ljust(_WIDTHS.get(name, 7)) for name in HEAD]
-    broken = "".join(f"\n        {law}" for law in values["broken"])
+    broken = "".join(
+        f"\n        {law[:400]}" for law in [*values["broken"], *filter(None, [values.get("again")])]
+    )
     return "  ".join(cells).rstrip() + broken
 
 
@@ -136,7 +191,7 @@ def heading() -> str:
 
 
 def _cell(value: object) -> str:
-    return "-" if value in (None, []) else ", ".join(value) if isinstance(value, list) else str(value)
+    return "-" if value in (None, [], "") else ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def summary(totals: Totals) -> str:
@@ -144,8 +199,7 @@ def summary(totals: Totals) -> str:
     return (
         f"\n{totals.seeds} seeds, {totals.steps} steps: {totals.messages} messages ({totals.lost} lost), "
         f"{totals.power_cuts} power cuts, {totals.crashes} crashes of the controller\n"
-        f"good versions: {totals.completed} of {totals.good} rollouts completed; "
-        f"bad versions: {totals.stopped} of {totals.bad} rollouts stopped\n"
+        f"{totals.faults} faults in {totals.seconds:,.0f} s that were lived\n"
         f"drift: named in {totals.found} of {totals.drifts} seeds; false alarms: {totals.false_alarms} in "
         f"{totals.rounds} rounds, at the stated rate {totals.expected_alarms:.1f} at most on average\n"
         f"seeds in which an invariant broke: {totals.broken}"
