@@ -3,7 +3,8 @@
 ``scripts/bench [NAME ...] [-o table|json]``; NAME is a file of this folder without ``.py``. This module needs
 nothing but Python: the environment of the benchmarks is made when one is really run.
 
-``scripts/bench drift ...`` is handed over to ``drift``, which has options and a table of its own.
+``scripts/bench drift ...`` and ``scripts/bench rollouts ...`` are handed over to the packages
+of these names, which have options and tables of their own.
 """
 
 import argparse
@@ -20,7 +21,10 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 PEERS = ROOT / "scripts/peers"
 DRIFT_PEERS = ROOT / "scripts/drift_peers"
-ABOUT = "Measure Muster against named peers. `scripts/bench drift --help`: drift detection on public data."
+ABOUT = (
+    "Measure Muster against named peers. `scripts/bench drift --help`: drift detection on public data; "
+    "`scripts/bench rollouts --help`: false stops and power of rollouts."
+)
 # The public data sets are in its environment only.
 IN_DRIFT = frozenset({"drift_figures"})
 NAMES = sorted(
@@ -53,9 +57,10 @@ def _output(what: str, *command: str | Path) -> str:
     return done.stdout
 
 
-def hand_over(arguments: list[str]) -> int:
-    """Run the evaluation of drift detection with its own arguments; return its exit status."""
-    command = [_drift_python(), "-m", "drift", *arguments]
+def hand_over(package: str, arguments: list[str]) -> int:
+    """Run an evaluation that has arguments of its own; return its exit status."""
+    python = _drift_python() if package == "drift" else _output("installing the peers", PEERS).strip()
+    command = [python, "-m", package, *arguments]
     return subprocess.run(command, env=ENVIRONMENT, check=False).returncode
 
 
@@ -93,8 +98,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Run what was named, or everything."""
-    if sys.argv[1:2] == ["drift"]:
-        raise SystemExit(hand_over(sys.argv[2:]))
+    if sys.argv[1:2] in (["drift"], ["rollouts"]):
+        raise SystemExit(hand_over(sys.argv[1], sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="scripts/bench", description=ABOUT)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(NAMES)} (default: all)")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
