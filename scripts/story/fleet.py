@@ -65,26 +65,29 @@ class Fleet:
         """Return the folder of one device."""
         return self.folder / "devices" / device
 
+    def call(self, *command: str | Path, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run a command of Muster as a user would, however it ends."""
+        return subprocess.run(
+            [str(BIN / command[0]), *(str(part) for part in command[1:])],
+            env={
+                **os.environ,
+                "MUSTER_URL": self.url,
+                "MUSTER_TOKEN_FILE": str(self.controller / "operator.token"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=seconds,
+        )
+
     def run(self, *command: str | Path, succeed: bool = True) -> str:
         """Run a command of Muster as a user would, and return what it printed.
 
         Raises:
             StoryError: Its exit status was not as wanted; the message holds what it said.
         """
-        environment = {
-            **os.environ,
-            "MUSTER_URL": self.url,
-            "MUSTER_TOKEN_FILE": str(self.controller / "operator.token"),
-        }
-        done = subprocess.run(
-            [str(BIN / command[0]), *(str(part) for part in command[1:])],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=120,
-        )
+        done = self.call(*command)
         if (done.returncode == 0) != succeed:
             wanted = "succeed" if succeed else "be refused"
             said = (done.stderr or done.stdout).strip()

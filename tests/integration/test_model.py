@@ -40,6 +40,9 @@ class Doubler:
     def answer(self, model: str, inputs: Mapping[str, ArrayLike]) -> Answer:
         return Answer(self.predict(model, inputs), ())
 
+    def count(self, model: str, counts: Mapping[str, int]) -> None:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:

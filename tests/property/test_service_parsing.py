@@ -8,7 +8,7 @@ from muster_controller.api.peer import read_peer
 from muster_controller.cli.exits import UsageError
 from muster_controller.cli.labels import parse_labels
 from muster_controller.cli.output import text
-from muster_controller.domain.rollouts.terms import parse_share, parse_stages
+from muster_controller.domain.rollouts.planning.terms import parse_share, parse_stages
 from muster_controller.store.views.paging import cut, encode_cursor, number_cursor, text_cursor
 from muster_models.errors import RequestError
 
