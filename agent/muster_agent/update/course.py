@@ -20,6 +20,7 @@ from muster_agent.update.steps import (
     Activate,
     ActivationFailed,
     AnyEvent,
+    Collect,
     Configure,
     Report,
     Restarted,
@@ -66,6 +67,7 @@ class Course:
         self._spread_seconds = spread_seconds
         self._postponed: list[tuple[str, AnyEvent]] = []
         self._is_unsaved = False
+        self._is_uncollected = False
         self._obeyed: dict[str, bool] = {}  # stop orders followed in memory alone, by model
         self._obeyed_sequence = 0
         self.state = store.load()
@@ -120,7 +122,7 @@ class Course:
                 if isinstance(event, Restarted):
                     self._serve(self._model(model), actions)
                 return False
-            self.state, self._is_unsaved = changed, True
+            self.state, self._is_unsaved, self._is_uncollected = changed, True, True
         self._act(after, actions)
         return True
 
@@ -132,6 +134,10 @@ class Course:
         if self._is_unsaved:
             with contextlib.suppress(StorageError):
                 self._save(self.state)
+        if self._is_uncollected and not self._is_unsaved:
+            # While the disk refused, nothing could be removed of what was given up.
+            self._is_uncollected = False
+            self._act(ModelState(""), (Collect(),))
         now = self._clock()
         for model in self.state.models:
             self.handle(model, Tick(now=now, jitter=self._chance.random()))
