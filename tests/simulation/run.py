@@ -303,7 +303,7 @@ class Simulation:
         """Return what is wrong with the end of a rollout; empty when nothing is."""
         expected, name = EXPECTED[rolled.kind], f"{rolled.version} ({rolled.kind})"
         if rolled.phase == "completed":
-            is_fine = expected.completes or (expected.reveals and not rolled.is_revealed)
+            is_fine = expected.completes or expected.reveals
             return "" if is_fine else f"{name} completed"
         is_blameless = not expected.completes or rolled.blame
         return "" if is_blameless else f"{name} is {rolled.phase}: {rolled.reason}"

@@ -43,7 +43,6 @@ class Rolled:
         by: What ended it: ``verdict``, ``order`` or ``completion``.
         blame: Why a good version did not complete, where that is no fault of ours; empty otherwise.
         exposed: Devices that were ever told to run the version; ``first``: those of its first stage, at most.
-        is_revealed: A device at the site that shows what is wrong ran it before the end.
     """
 
     version: str
@@ -54,7 +53,6 @@ class Rolled:
     blame: str
     exposed: int
     first: int
-    is_revealed: bool
 
 
 class Operator:
@@ -213,7 +211,6 @@ class Operator:
         simulation.world.note(f"rollout of {version.name} is {state.phase}: {state.reason}")
         course = simulation.witness.rollouts.courses[number]
         by = "order" if course.orders & {"abort", "rollback"} else "verdict"
-        sites = simulation.story.sites
         self.ended.append(
             Rolled(
                 version=version.name,
@@ -224,7 +221,6 @@ class Operator:
                 blame=self._blame(version),
                 exposed=len(course.ever),
                 first=course.first,
-                is_revealed=any(sites[device] == simulation.story.sick for device in course.judged),
             )
         )
         self._running = None

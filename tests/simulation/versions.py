@@ -62,7 +62,8 @@ class Expected:
         least: Share of the rollouts that complete where they may, and that a verdict stops (and no person)
             where they may not; over many seeds.
         stages: The most stages that are ever given the version.
-        reveals: Only devices at one site show what is wrong.
+        reveals: Only devices at one site show what is wrong. Whether enough of them are heard in time is
+            chance: what becomes of it is counted, and no law.
         late: What is wrong may show only after the last stage; then a person takes the version back.
     """
 
