@@ -35,16 +35,16 @@ from rollouts.runs import METHODS, Job, run
 from rollouts.table import HEAD, cells, markdown, median, percent
 
 DEVELOPMENT = range(1, 501)
-HELD_OUT = range(1001, 1401)
+HELD_OUT = range(1001, 1371)
 TEMPLATE = Path(__file__).with_name("page.md")
 COMMAND = "scripts/bench rollouts --page docs/operating-characteristics.md"
 BUDGET = 0.01  # of false stops, as the plans have it
 LEAST_CAUGHT = 0.95
 # Fewer fleets where one takes long.
-BAD_SEEDS = 150  # a share near 1 takes fewer to be known than one near 0
-SEEDS_OF_SIZE = {20: 100, 100: 100, 1000: 40, 10_000: 8}
-MARGIN_SEEDS = 50
-LIMIT_SEEDS = 100
+BAD_SEEDS = 80  # a share near 1 takes fewer to be known than one near 0
+SEEDS_OF_SIZE = {20: 30, 100: 30, 1000: 12, 10_000: 3}
+MARGIN_SEEDS = 20
+LIMIT_SEEDS = 40
 STANDARD = "+0.25 sd, margin 0.1"
 CRASH = "does not load anywhere"
 EDGE = "moved by just the margin, 0.1 sd"  # neither to be stopped nor to be promoted
