@@ -24,7 +24,6 @@ from muster_controller.config import Settings
 from muster_controller.domain.rollouts import machine as domain
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.planning.plan import Plan, Stage
-from muster_controller.domain.rollouts.states import Step
 from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.stepping import Stepping, course_of
 from muster_controller.store import assignments, devices, untold, versions
@@ -229,8 +228,8 @@ def measure(size: int) -> list[float]:
         with Reading(fleet.engine) as session:
             state = course_of(session, 1).state
         fleet.engine.dispose()
-    if state.step is not Step.SOAK or state.ledger.rounds < PASSES // 2:
-        raise SystemExit(f"the rollout should be soaking and compared, it is {state.step}: {state.waiting}")
+    if state.admitted == 0 or state.ledger.rounds < PASSES // 2:
+        raise SystemExit(f"the rollout should be under way and compared, it waits for {state.waiting}")
     return seconds
 
 
