@@ -20,7 +20,7 @@ SEEDS = 1000
 CHUNK = 50
 MANY_SEEDS = 10_000
 MUTANT_SEEDS = 60
-LEAST_FOUND = 0.8  # of the drifts: a site that is cut off for long is not heard of in time
+SEEDS_A_MISS = 50  # in which one drift may go unnamed: a site that is cut off is not heard of in time
 LEAST_ROLLOUTS = 5  # of one kind, below which a share says nothing
 STARTS = range(1, SEEDS + 1, CHUNK)
 
@@ -44,7 +44,7 @@ def _hold(outcomes: list[Outcome]) -> None:
 
     assert {_again(outcome): outcome.broken for outcome in outcomes if outcome.broken} == {}
     assert totals.false_alarms <= most_false_alarms(totals.rounds)
-    assert totals.found >= LEAST_FOUND * totals.drifts
+    assert totals.drifts - totals.found <= len(outcomes) // SEEDS_A_MISS
     assert {
         kind: ends for kind, ends in counted.items() if ends.as_expected(kind) < EXPECTED[kind].least
     } == {}
