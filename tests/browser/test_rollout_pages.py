@@ -114,3 +114,23 @@ def test_a_phone_shows_form_and_rollout_in_one_column(page: Page, office: Office
         wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
 
         assert wider <= 0, path
+
+
+def test_a_table_wider_than_its_card_is_reached_by_keyboard_and_stays_so_while_the_page_lives(
+    page: Page, office: Office
+) -> None:
+    number = start(office)
+    live(office, 8)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/rollouts/{number}")
+    gates = page.get_by_role("region", name="Gates: the stage against its concurrent control")
+    gates.focus()
+    gates.evaluate("card => { card.scrollLeft = 60 }")
+    before = gates.inner_text()
+
+    live(office, 8)
+
+    expect(gates).not_to_have_text(before)
+    expect(gates).to_be_focused()
+    expect(gates).to_have_js_property("scrollLeft", 60)
+    look(page, "rollout-phone-gates")

@@ -12,17 +12,42 @@ function show(state, text) {
   }
 }
 
+// A table wider than its card scrolls. Then, and only then, the card is a named stop of the Tab key, so that the arrow
+// keys reach what is hidden in every browser.
+function reachScrolling() {
+  for (const card of document.querySelectorAll(".card.flush, pre")) {
+    const hidden = card.scrollWidth > card.clientWidth;
+    if (hidden === card.hasAttribute("tabindex")) continue;
+    card.toggleAttribute("tabindex", hidden);
+    if (!hidden) continue;
+    card.tabIndex = 0;
+    if (card.matches("pre, [role]")) continue;
+    card.setAttribute("role", "region");
+    card.setAttribute("aria-label", (card.querySelector("h2") ?? document.querySelector("h1")).textContent);
+  }
+}
+
+const served = new WeakMap(); // how the server wrote a live element, before anything here touched it
+for (const one of document.querySelectorAll("[data-live]")) served.set(one, one.outerHTML);
+
 async function refresh() {
   const answer = await fetch(location.href);
   if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-live]")) {
-    const next = fresh.getElementById(old.id);
-    // What a person has opened stays open.
-    for (const one of old.querySelectorAll("details[id][open]")) next?.querySelector(`#${one.id}`)?.setAttribute("open", "");
-    if (next && next.outerHTML !== old.outerHTML && !old.contains(document.activeElement)) {
-      old.replaceWith(document.importNode(next, true));
-    }
+    const found = fresh.getElementById(old.id);
+    const focused = old === document.activeElement;
+    if (!found || found.outerHTML === served.get(old)) continue;
+    if (old.contains(document.activeElement) && !focused) continue;
+    const next = document.importNode(found, true);
+    served.set(next, next.outerHTML);
+    // What a person has opened stays open, and what was scrolled to stays in sight.
+    for (const one of old.querySelectorAll("details[id][open]")) next.querySelector(`#${one.id}`)?.setAttribute("open", "");
+    const { scrollLeft } = old;
+    old.replaceWith(next);
+    next.scrollLeft = scrollLeft;
+    reachScrolling();
+    if (focused) next.focus({ preventScroll: true });
   }
 }
 
@@ -104,6 +129,7 @@ async function preview() {
   const { html, file, values, problem } = await answer.json();
   if (turn !== asked) return;
   document.getElementById(plan.dataset.preview).innerHTML = html;
+  reachScrolling();
   if (problem) return; // what was typed stays as it is, on both sides
   if (typed.get("mode") === "form") plan.elements.file.value = file;
   else for (const input of plan.querySelectorAll(".as-form [name]")) input.value = values[input.name] ?? "";
@@ -117,4 +143,6 @@ plan?.addEventListener("input", (event) => {
 });
 plan?.addEventListener("submit", () => (plan.elements.mode.value = side));
 
+reachScrolling();
+addEventListener("resize", reachScrolling);
 connect();
