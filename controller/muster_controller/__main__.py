@@ -79,6 +79,25 @@ def run(folder: Annotated[Path, Parameter(name="FOLDER")], /, *, verbose: bool =
     run_controller(folder)
 
 
+@app.command
+def move(
+    folder: Annotated[Path, Parameter(name="FOLDER")],
+    /,
+    *,
+    database: Annotated[
+        str, Parameter(help="URL of an empty PostgreSQL database; without it, back to the file in FOLDER.")
+    ] = "",
+) -> None:
+    """Move the rows of FOLDER's controller, which must not run, to another database.
+
+    The old database stays as it is until you remove it.
+    """
+    from muster_controller.moving import move as move_rows  # noqa: PLC0415 - takes a second
+
+    rows = move_rows(folder, database)
+    sys.stdout.write(f"{rows} rows were copied; {folder / 'controller.toml'} names the new database\n")
+
+
 def main() -> None:
     """Run one command; an error is one line and exit code 1."""
     try:

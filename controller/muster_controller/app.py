@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from muster_controller.alone import alone
 from muster_controller.api.app import make_api
 from muster_controller.api.device_side import make_device_app
 from muster_controller.broker.config import Listener, Revoked
@@ -32,7 +32,6 @@ from muster_controller.serving import DeviceTls, bind, make_server, serve
 from muster_controller.store import certificates, enrolment, outbox
 from muster_controller.store.engine import Reading, Unit, describe
 from muster_controller.web.app import make_dashboard
-from muster_models.errors import ConflictError, StorageError
 
 STOP_SECONDS = 2.0  # a try to deliver that takes longer is left; it is made again at the next start
 _log = logging.getLogger(__name__)
@@ -153,7 +152,7 @@ def run(root: Path) -> None:
     folder = Folder(root)
     settings = load_settings(folder)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(folder))
+        stack.enter_context(alone(folder))
         site = stack.enter_context(contextlib.closing(bind(settings.host, settings.port, setting="port")))
         side = bind(settings.device_host, settings.device_port, setting="device_port")
         stack.enter_context(contextlib.closing(side))
@@ -169,19 +168,3 @@ def run(root: Path) -> None:
         )
         asyncio.run(serve([(operators, site), (devices, side)]))
         _log.info("ending")
-
-
-@contextlib.contextmanager
-def _alone(folder: Folder) -> Iterator[None]:
-    """Hold the folder, so that no second process decides over the same devices."""
-    path = folder.root / "lock"
-    try:
-        file = path.open("w")
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConflictError(f"{folder.root}: a controller of this folder runs already") from error
-        yield

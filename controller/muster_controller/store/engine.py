@@ -35,6 +35,10 @@ class _Kind(Protocol):
 
     def erase_deleted(self, engine: Engine, target: Table, /) -> None: ...
 
+    def last_number(self, connection: Connection, target: Table, /) -> int: ...
+
+    def set_last_number(self, connection: Connection, target: Table, number: int, /) -> None: ...
+
     def looker(self, engine: Engine) -> Callable[[], Hashable]: ...
 
     def describe(self, engine: Engine) -> str: ...
@@ -179,6 +183,18 @@ def overwrite_deleted(session: Session) -> None:
 def erase_deleted(engine: Engine, model: type[SQLModel]) -> None:
     """Erase what was deleted of a table from the files, as far as nobody reads it at this moment."""
     _KINDS[engine.dialect.name].erase_deleted(engine, table(model))
+
+
+def last_number(session: Session, target: Table) -> int:
+    """Return the last number that a row of a table got, also one that was removed since; 0 for none."""
+    connection = session.connection()
+    return _KINDS[connection.dialect.name].last_number(connection, target)
+
+
+def set_last_number(session: Session, target: Table, number: int) -> None:
+    """Let the next row of a table that the database numbers get a number above ``number``."""
+    connection = session.connection()
+    _KINDS[connection.dialect.name].set_last_number(connection, target, number)
 
 
 def describe(engine: Engine) -> str:

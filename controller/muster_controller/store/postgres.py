@@ -233,6 +233,34 @@ def erase_deleted(engine: Engine, table: Table) -> None:
             _log.warning("deleted rows of %s are not erased yet: %s", table.name, error.orig)
 
 
+def last_number(connection: Connection, table: Table) -> int:
+    """Return the last number that a row of a table got."""
+    sequence = _sequence(connection, table)
+    if sequence is None:
+        return 0
+    found = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {sequence}").one()  # noqa: S608 - the server's own word
+    return int(found.last_value) if found.is_called else 0
+
+
+def set_last_number(connection: Connection, table: Table, number: int) -> None:
+    """Let the next row of a table get a higher number, and one above those that are there."""
+    sequence, column = _sequence(connection, table), table.autoincrement_column
+    if sequence is not None and column is not None:
+        highest = f'SELECT coalesce(max("{column.name}"), 0) FROM "{table.name}"'  # noqa: S608 - our own names
+        last = max(number, connection.exec_driver_sql(highest).scalar_one())
+        if last > 0:
+            connection.exec_driver_sql("SELECT setval(%s, %s)", (sequence, last))
+
+
+def _sequence(connection: Connection, table: Table) -> str | None:
+    """Return what numbers the rows of a table."""
+    if table.autoincrement_column is None:
+        return None
+    names = (f'"{table.name}"', table.autoincrement_column.name)
+    found = connection.exec_driver_sql("SELECT pg_get_serial_sequence(%s, %s)", names).scalar_one()
+    return None if found is None else str(found)
+
+
 def looker(engine: Engine) -> Callable[[], Hashable]:
     """Return what tells whether somebody has committed since: which transactions a reader would see now."""
 

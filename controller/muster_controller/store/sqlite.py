@@ -61,6 +61,20 @@ def erase_deleted(engine: Engine, _table: Table) -> None:
         connection.close()
 
 
+def last_number(connection: Connection, table: Table) -> int:
+    """Return the last number that a row of a table got; 0 where the table's numbers are given anew."""
+    found = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table.name,))
+    return int(found.scalar() or 0)
+
+
+def set_last_number(connection: Connection, table: Table, number: int) -> None:
+    """Let the next row of a table get a higher number, where a table's numbers are given only once."""
+    if table.dialect_options["sqlite"]["autoincrement"]:
+        connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
+        row = (table.name, number)
+        connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", row)
+
+
 def looker(engine: Engine) -> Callable[[], Hashable]:
     """Return what tells whether another connection has committed since."""
     connection = engine.raw_connection()
