@@ -1,5 +1,7 @@
 """Memory of a whole agent, all its processes, with one model that answers, against MLServer with the same."""
 
+import compileall
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,6 +9,9 @@ from figure import Figure, publish
 from rig import device, model_server
 from rig.http import caller
 from rig.processes import memory
+
+import muster_agent
+import muster_models
 
 CALLS = 500  # beforehand, so that nothing is left to be loaded later
 MEGABYTES = 80.0
@@ -23,6 +28,16 @@ def agent_memory(folder: Path, *options: str) -> dict[str, float]:
         return memory(agent.process)
 
 
+def memory_without_docstrings(folder: Path) -> dict[str, float]:
+    """Return the megabytes of an agent that runs as docs/serving.md says for the smallest devices."""
+    # Started once beforehand, because there are no compiled files of that kind yet.
+    os.environ.update(PYTHONOPTIMIZE="2", PYTHONPYCACHEPREFIX=str(folder / "compiled"))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    folder.mkdir()
+    agent_memory(folder / "first")
+    return agent_memory(folder / "second")
+
+
 def peer_memory(folder: Path) -> dict[str, float]:
     """Return the megabytes of MLServer, likewise."""
     with model_server.running(folder, device.MODEL) as (process, port):
@@ -34,12 +49,16 @@ def peer_memory(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure both ways of running models, and print two figures for each."""
+    for package in (muster_agent, muster_models):
+        # As pip leaves a package on a device; compiling it takes memory that a process does not give back.
+        compileall.compile_dir(Path(package.__file__ or "").parent, quiet=1)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         peer = peer_memory(folder / "mlserver")
         modes = {
             "model in a worker": agent_memory(folder / "worker"),
             "model inline": agent_memory(folder / "inline", "--inline"),
+            "model in a worker, no docstrings": memory_without_docstrings(folder / "small"),
         }
     publish(
         *(

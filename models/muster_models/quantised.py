@@ -52,10 +52,18 @@ def as_real(array: Array, spec: TensorSpec) -> Array:
 def on_grid(array: Array, spec: TensorSpec) -> Array:
     """Return the real numbers that a quantised tensor can hold nearest to ``array``; others as they are.
 
+    NaN stays NaN: it is no number on any grid, and what is measured has to say that a value was missing.
+
     Raises:
-        PredictionError: As ``as_integers``.
+        PredictionError: ``axis`` is not of the expected length.
     """
-    return array if spec.quantisation is None else as_real(as_integers(array, spec), spec)
+    if spec.quantisation is None:
+        return array
+    missing = np.isnan(array) if array.dtype.kind == "f" else None
+    if missing is None or not missing.any():
+        return as_real(as_integers(array, spec), spec)
+    placed = as_real(as_integers(np.where(missing, 0, array), spec), spec)
+    return np.where(missing, np.float32(np.nan), placed)
 
 
 def reach(spec: TensorSpec) -> tuple[float, float] | None:

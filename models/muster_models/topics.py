@@ -4,6 +4,7 @@
 The shard lets ingest be divided without shared subscriptions.
 """
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def check_device(device: str) -> str:
     return device
 
 
+@functools.lru_cache(maxsize=2**16)
 def shard(device: str) -> str:
     """Return the shard of a device: the first byte of SHA-256(device), in hex."""
     return hashlib.sha256(device.encode()).hexdigest()[:2]

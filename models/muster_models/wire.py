@@ -176,7 +176,8 @@ class Window(Struct, frozen=True, tag="window"):
         calls: Predictions asked for, failed ones included; ``rows`` of the sketch counts what was sampled.
         errors: Calls that failed.
         latency: Counts per bin of ``LATENCY_EDGES_MS``; one entry more than there are edges.
-        sketch: Bytes of ``sketch.codec``; may be empty when no row was sampled.
+        sketch: Bytes of ``sketch.codec``; may be empty when no row was sampled. Of failed calls it holds the
+            rows of those whose inputs lacked something that is measured, each without an answer.
         parts: How many windows were merged into this one.
         shadow: What a candidate answered to the same calls; None where none was asked.
         counters: What the application counted while this version answered, by name.

@@ -89,6 +89,23 @@ def read_json(datatype: str, shape: list[int], data: object) -> list[list[float]
     return values
 
 
+@pytest.mark.parametrize(
+    ("datatype", "last", "beyond"),
+    [
+        ("FP16", 65519.0, 65520.0),  # rounded to even, 65504 is the last and 65520 infinity
+        ("FP32", 3.4028235677973362e38, 3.4028235677973366e38),
+        ("FP64", 1.7976931348623157e308, float("inf")),
+    ],
+)
+def test_a_number_is_taken_up_to_the_end_of_its_type(datatype: str, last: float, beyond: float) -> None:
+    for sign in (1, -1):
+        taken = read_json(datatype, [1], [sign * last])
+
+        assert taken is not None
+        assert np.isfinite(taken).all()
+        assert read_json(datatype, [1], [sign * beyond]) is None
+
+
 @given(st.binary(max_size=200), st.none() | st.text(max_size=5) | st.integers(0, 250).map(str))
 def test_no_bytes_break_the_reader(body: bytes, length: str | None) -> None:
     for read in (oip.parse_request, oip.parse_response):

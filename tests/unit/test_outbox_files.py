@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from muster_agent.measure.outbox import MAX_UNDERWAY, Outbox
@@ -63,6 +64,17 @@ def test_the_same_number_names_the_same_bytes_after_a_restart(begin: Begin) -> N
     outbox.close()
 
     assert begin().batch(0, 10) == batch
+
+
+def test_the_status_says_the_same_whatever_rows_are_counted_beside_it(begin: Begin) -> None:
+    outbox = begin()
+    before = outbox.status()
+    sample = wire.Sample("bench-01", 0, 0, 1.0, 7, "digits", "a" * 64, 3, b"in", b"out")
+
+    assert outbox.add_sample(sample, most=5)
+    assert outbox.sampled(7) == 3
+    assert outbox.status() == msgspec.structs.replace(before, waiting=1, bytes=outbox.status().bytes)
+    assert [kind for _, kind, _ in outbox.batch(0, 10)] == ["sample"]
 
 
 def test_what_is_stored_is_forgotten_and_numbers_go_on(begin: Begin) -> None:

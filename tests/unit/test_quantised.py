@@ -54,6 +54,13 @@ def test_nan_stands_for_no_integer_and_infinity_for_the_last() -> None:
     assert as_integers(floats(np.inf, -np.inf), SPEC).tolist() == [127, -128]
 
 
+def test_what_is_measured_of_nan_stays_nan_beside_numbers_on_the_grid() -> None:
+    found = on_grid(floats(np.nan, 0.3), SPEC)
+
+    assert np.isnan(found[0])
+    assert found[1] == on_grid(floats(0.3), SPEC)[0]
+
+
 def test_what_is_not_quantised_stays_what_it_is() -> None:
     plain = TensorSpec("x", "float32", (None,))
     numbers, steps = floats(0.3), np.array([3], np.int8)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from muster_agent.measure import recorder as room
@@ -141,6 +143,67 @@ def test_a_window_in_which_every_call_failed_has_no_sketch() -> None:
     bench.recorder.close()
 
     assert bench.windows[0].sketch == b""
+
+
+NOT_FINITE = PredictionError(Reason.NOT_FINITE, "output 'probabilities': 10 of 10 values are NaN or infinite")
+
+
+def counts(sketch: Sketch, name: str) -> tuple[int, int]:
+    """Return how many rows of a column were missing, and how many were infinite."""
+    at = [column.name for column in BASELINE.columns].index(name)
+    return int(sketch.counts[at][-1]), int(sketch.counts[at][-2])
+
+
+def test_a_call_that_failed_for_a_missing_value_counts_it_and_has_no_answer() -> None:
+    bench = Bench()
+    for at in range(20):
+        bench.call(1001.0 + at / 10)
+        inputs, outputs = rows(2)
+        inputs["image"][0, 3] = np.nan if at % 2 else np.inf
+        failed = [(None, None), (outputs, NOT_FINITE)][at % 2]
+        bench.recorder.record(inputs, failed[0], seconds=0.001, error=failed[1])
+    bench.recorder.close()
+    sketch = bench.sketch(0)
+
+    assert (bench.windows[0].calls, bench.windows[0].errors, bench.recorder.skipped) == (40, 20, 0)
+    assert sketch.rows == 20 + 2 * 20
+    assert counts(sketch, "pixel 3") == (10, 10)
+    assert counts(sketch, "prediction:class") == (40, 0)
+
+
+def test_a_call_that_failed_with_whole_inputs_has_no_rows() -> None:
+    bench = Bench()
+    bench.call(1001.0)
+    bench.recorder.record(rows(5)[0], None, seconds=0.001, error=NOT_FINITE)
+    bench.recorder.close()
+
+    assert (bench.windows[0].errors, bench.sketch(0).rows) == (1, 1)
+
+
+def test_of_calls_that_failed_for_missing_values_a_sample_is_kept_too() -> None:
+    chances = iter([0.1, 0.9] * 10)
+    bench = Bench(sample=0.5, chance=lambda: next(chances))
+    inputs, _ = rows(1)
+    inputs["image"][0, 3] = np.nan
+    for _ in range(20):
+        bench.recorder.record(inputs, None, seconds=0.001)
+    bench.recorder.close()
+
+    assert (bench.windows[0].errors, bench.sketch(0).rows) == (20, 10)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=60))
+def test_rows_with_and_without_an_answer_never_mix(calls: list[tuple[bool, int]]) -> None:
+    bench = Bench()
+    for fails, count in calls:
+        inputs, outputs = rows(count)
+        inputs["image"][:, 3] = np.nan if fails else 8.0
+        bench.recorder.record(inputs, None if fails else outputs, seconds=0.001)
+    bench.recorder.close()
+    failed = sum(count for fails, count in calls if fails)
+
+    assert not calls or counts(bench.sketch(0), "pixel 3")[0] == failed
+    assert not calls or counts(bench.sketch(0), "prediction:class")[0] == failed
 
 
 def test_closing_ends_the_open_window_now_and_says_which_version() -> None:

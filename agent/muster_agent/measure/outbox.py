@@ -251,27 +251,29 @@ class Outbox:
             StorageError: The disk refused.
         """
         with self._lock, self._transaction():
-            ready = self._value("SELECT count(*) FROM message WHERE sequence > ?", after)
-            self._number(limit - ready)
+            ready, underway, size = self._database.execute(outboxed.NUMBERED, (after,)).fetchone()
+            if size <= self._max_bytes / 2:
+                self._number(min(limit - ready, MAX_UNDERWAY - underway))
             rows = self._database.execute(
                 "SELECT sequence, kind, payload FROM message WHERE sequence > ? ORDER BY sequence LIMIT ?",
                 (after, limit),
             )
             return rows.fetchall()
 
-    def _number(self, wanted: int) -> None:
-        count, size = self._database.execute(
-            "SELECT count(*), coalesce(sum(length(payload)), 0) FROM message WHERE sequence IS NOT NULL"
-        ).fetchone()
-        room = min(wanted, MAX_UNDERWAY - count)
-        if room <= 0 or size > self._max_bytes / 2:
+    def _number(self, room: int) -> None:
+        """Give the oldest messages that have no number one, up to ``room`` of them."""
+        if room <= 0:
             return
-        epoch, last = self._fact("epoch"), self._fact("last")
         rows = self._database.execute(
             "SELECT id, payload FROM message WHERE sequence IS NULL ORDER BY id LIMIT ?", (room,)
         ).fetchall()
-        for sequence, (identity, payload) in enumerate(rows, last + 1):
-            message = msgspec.structs.replace(outboxed.decode(payload), epoch=epoch, sequence=sequence)
+        if not rows:
+            return
+        facts = self._facts()
+        for sequence, (identity, payload) in enumerate(rows, facts["last"] + 1):
+            message = msgspec.structs.replace(
+                outboxed.decode(payload), epoch=facts["epoch"], sequence=sequence
+            )
             self._rewrite(identity, message, "sequence = ?", sequence, before=payload)
         self._count("last", len(rows))
 
@@ -284,7 +286,8 @@ class Outbox:
             StorageError: The disk refused; the same messages will be sent again.
         """
         with self._lock, self._transaction():
-            if watermark.epoch != self._fact("epoch") or watermark.upto > self._fact("last"):
+            facts = self._facts()
+            if watermark.epoch != facts["epoch"] or watermark.upto > facts["last"]:
                 return
             self._delete("sequence <= ?", watermark.upto)
 
@@ -295,14 +298,8 @@ class Outbox:
             StorageError: The disk refused.
         """
         with self._lock, refusals(self._path):
-            return OutboxStatus(
-                epoch=self._fact("epoch"),
-                last=self._fact("last"),
-                waiting=self._value("SELECT count(*) FROM message"),
-                bytes=self._bytes,
-                merged=self._fact("merged"),
-                dropped=self._fact("dropped"),
-            )
+            waiting = self._value("SELECT count(*) FROM message")
+            return OutboxStatus(waiting=waiting, bytes=self._bytes, **self._facts())
 
     def settle(self) -> bool:
         """Move what waits in memory to the disk once that is possible; tell whether it was moved now.
@@ -397,9 +394,10 @@ class Outbox:
         return True
 
     def _tell_dropped(self, dropped: int, now: float) -> None:
-        total = self._fact("dropped") + dropped
+        facts = self._facts()
         self._count("dropped", dropped)
-        event = Event(self._device, 0, 0, now, "dropped", detail=f"{total} since epoch {self._fact('epoch')}")
+        detail = f"{facts['dropped'] + dropped} since epoch {facts['epoch']}"
+        event = Event(self._device, 0, 0, now, "dropped", detail=detail)
         waiting = self._database.execute(
             "SELECT id, payload FROM message WHERE sequence IS NULL AND grouping = 'dropped'"
         ).fetchone()
@@ -426,8 +424,8 @@ class Outbox:
         payload: bytes = self._value("SELECT payload FROM message WHERE id = ?", identity)
         return payload
 
-    def _fact(self, name: str) -> int:
-        return int(self._value("SELECT value FROM fact WHERE name = ?", name))
+    def _facts(self) -> dict[str, int]:
+        return dict(self._database.execute(outboxed.FACTS).fetchall())
 
     def _count(self, name: str, more: int) -> None:
         self._database.execute("UPDATE fact SET value = value + ? WHERE name = ?", (more, name))

@@ -12,6 +12,12 @@ SELECT id, following FROM (
     WINDOW pairs AS (PARTITION BY grouping ORDER BY id)
 ) WHERE following IS NOT NULL AND NOT is_fixed ORDER BY together, id LIMIT 1
 """
+FACTS = "SELECT name, value FROM fact WHERE name IN ('epoch', 'last', 'merged', 'dropped')"
+# How many messages have a number behind one, how many have one at all, and what those take.
+NUMBERED = """
+SELECT coalesce(sum(sequence > ?), 0), count(*), coalesce(sum(length(payload)), 0)
+FROM message WHERE sequence IS NOT NULL
+"""
 OLDEST_SAMPLE = "SELECT id FROM message WHERE kind = 'sample' AND sequence IS NULL ORDER BY id LIMIT 1"
 OLDEST_REPORT = """
 SELECT id FROM message WHERE kind = 'report' AND sequence IS NULL

@@ -18,8 +18,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from muster_agent.measure.gaps import Gaps
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.measure.row_buffer import ROWS, RowBuffer, as_objects
+from muster_agent.measure.row_buffer import ROWS, RowBuffer, as_objects, drain
 from muster_models.agreement import add
 from muster_models.counters import add_counts, check_counts
 from muster_models.errors import MusterError, PredictionError, SketchError
@@ -116,6 +117,7 @@ class Recorder:
         self._chance = chance
         self._inputs = sorted({feature.input for feature in manifest.features})
         self._output = manifest.prediction.output
+        self._gaps = Gaps(manifest.features)
         self._lock = threading.Lock()  # for what record touches: held for microseconds
         self._working = threading.Lock()  # for work: held while sketching
         self._wake = threading.Event()
@@ -123,6 +125,7 @@ class Recorder:
         self._is_closed = False
         self._ended: list[_Running] = []
         self._buffer: RowBuffer | None = None
+        self._unanswered: RowBuffer | None = None  # kept apart: what answers is of another shape
         self._waiting = 0
         self.skipped = 0
         self._counters = tuple(sorted(counters))
@@ -147,6 +150,8 @@ class Recorder:
     ) -> None:
         """Count one call, and keep its rows for sketching; never raises for what a model takes or answers.
 
+        Rows of a call that failed are kept where its inputs lack something, each without an answer.
+
         Args:
             outputs: None when the call failed.
             seconds: How long it took.
@@ -161,6 +166,7 @@ class Recorder:
             window.latency[bisect_right(_LATENCY_EDGES, seconds)] += 1
             if outputs is None or error is not None:
                 window.errors += 1
+                window.kept += self._keep_unanswered(inputs)
             elif self._samples_all or self._chance() < self._reporting.sample:
                 window.kept += self._keep(inputs, outputs)
                 if window.kept >= self._most and now - window.start >= SHORTEST_SECONDS:
@@ -195,6 +201,17 @@ class Recorder:
             window.counters = add_counts(window.counters, counted)
             window.last = now
             self._counters = tuple(window.counters)
+
+    def _keep_unanswered(self, inputs: Mapping[str, Array]) -> int:
+        """Copy the rows of a call that failed and whose inputs lack something; return how many."""
+        rows = self._gaps.rows(inputs)
+        if not rows or not (self._samples_all or self._chance() < self._reporting.sample):
+            return 0
+        self._buffer, self._unanswered = self._unanswered, self._buffer
+        try:
+            return self._keep(inputs, {self._output: np.full((rows, 1), np.nan, np.float32)})
+        finally:
+            self._buffer, self._unanswered = self._unanswered, self._buffer
 
     def _keep(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> int:
         """Copy the rows of a call, and return how many."""
@@ -237,9 +254,14 @@ class Recorder:
             self._waiting += 1
         self._buffer = None
 
+    def _put_all_away(self) -> None:
+        self._put_away()
+        self._buffer, self._unanswered = self._unanswered, None
+        self._put_away()
+
     def _turn(self, now: float) -> _Running:
         """End the window at its end, or where the clock was set back, and open the next."""
-        self._put_away()
+        self._put_all_away()
         ended = self._window
         if now < ended.end:
             ended.end = max(ended.start, ended.last)
@@ -268,7 +290,7 @@ class Recorder:
                     self._turn(now)
                 ended, self._ended = self._ended, []
                 copy = self._copy(now)
-                jobs = [(window, _drain(window.full)) for window in (*ended, self._window)]
+                jobs = [(window, drain(window.full)) for window in (*ended, self._window)]
             for window, buffers in jobs:
                 for buffer in buffers:
                     self._absorb(window, buffer)
@@ -288,7 +310,7 @@ class Recorder:
         if self._journal is None or not every or not window.calls or not is_due:
             return None
         self._saved_at = now
-        self._put_away()
+        self._put_all_away()
         return dataclasses.replace(
             window, end=max(window.start, min(now, window.end)), latency=list(window.latency)
         )
@@ -424,9 +446,3 @@ class Recorder:
 
 def _secure_words(count: int) -> NDArray[np.uint64]:
     return np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64)
-
-
-def _drain(buffers: list[RowBuffer]) -> list[RowBuffer]:
-    drained = list(buffers)
-    buffers.clear()
-    return drained

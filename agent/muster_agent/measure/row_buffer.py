@@ -84,6 +84,13 @@ def as_objects(tensor: Array) -> Array:
     return tensor.astype(object) if tensor.dtype.kind in "US" else tensor
 
 
+def drain(buffers: list[RowBuffer]) -> list[RowBuffer]:
+    """Return what a list holds, and empty it."""
+    drained = list(buffers)
+    buffers.clear()
+    return drained
+
+
 def _joined(pieces: Sequence[bytes | Array], shape: tuple[int, ...], dtype: "np.dtype[np.generic]") -> Array:
     if dtype.hasobject:
         return np.concatenate(cast("Sequence[Array]", pieces))

@@ -52,7 +52,7 @@ def process_clock(handle: int) -> Clock:
         A function that raises ``OSError`` once the process has ended, or where the system has no such clock.
     """
     try:
-        clock = _clock_of(_pid(handle))
+        clock = _clock_of(pid_of(handle))
     except OSError as error:
         missing = error
     else:
@@ -64,7 +64,12 @@ def process_clock(handle: int) -> Clock:
     return refuse
 
 
-def _pid(handle: int) -> int:
+def pid_of(handle: int) -> int:
+    """Return the id of the process that a handle (a pidfd) is of.
+
+    Raises:
+        OSError: It has ended, or this is no such handle.
+    """
     lines = Path(f"/proc/self/fdinfo/{handle}").read_text(encoding="ascii").splitlines()
     pid = next((int(line.split()[1]) for line in lines if line.startswith("Pid:")), -1)
     if pid <= 0:

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from muster_agent.runner import child
 from muster_agent.runner.channel import receive, send, set_timeout
 from muster_agent.runner.child import Child
+from muster_agent.runner.core import Following
 from muster_agent.runner.job import MAX_DETAIL, Job
 from muster_agent.runner.outputs import OutputCheck
+from muster_agent.runner.tensor_messages import TensorMessages
 from muster_models.errors import MessageError, MusterError, PredictionError, Reason
 from muster_models.golden import decode_golden
 from muster_models.runtime import Runtime
-from muster_models.tensors import MAX_BYTES, decode_tensors, encode_tensors, unpack
+from muster_models.tensors import MAX_BYTES, unpack
 
 Array = NDArray[np.generic]
 Outputs = dict[str, Array]
@@ -69,14 +71,15 @@ def _warm(job: Job, runtime: Runtime) -> None:
 
 
 def _answer_all(job: Job, runtime: Runtime, channel: socket.socket) -> None:
+    messages = TensorMessages()
     check = OutputCheck(job.outputs, job.budget.output_bytes)
     while True:
         request = receive(channel, MAX_BYTES + _FRAMING)
         child.arm(job.call_seconds)
         try:
-            outputs = runtime.run(decode_tensors(request))
+            outputs = runtime.run(messages.decode(request, 0))
             check(outputs)
-            answer = _bounded(_ANSWER + encode_tensors(outputs), job.budget.output_bytes)
+            answer = _bounded(_ANSWER + messages.encode(outputs), job.budget.output_bytes)
         except MemoryError:
             child.end_for_memory()
         except Exception as error:  # noqa: BLE001 - one bad call must not end the worker
@@ -109,14 +112,17 @@ class WorkerModel:
         self._worker = worker
         self._lock = threading.Lock()
         self._failed: PredictionError | None = None
+        self._messages = TensorMessages()
         self._most = worker.job.budget.output_bytes + _FRAMING
         set_timeout(worker.channel, worker.job.budget.load_seconds + _GRACE)
         try:
-            self.level = msgspec.msgpack.decode(self._receive(_READY), type=Ready).level
+            ready = self._receive(_READY)[len(_READY) :]
+            self.level = msgspec.msgpack.decode(ready, type=Ready).level
         except PredictionError:
             self.close()
             raise
         set_timeout(worker.channel, worker.job.call_seconds + _GRACE)
+        self._following = Following(worker.process)
 
     @property
     def process(self) -> int:
@@ -134,9 +140,10 @@ class WorkerModel:
         Raises:
             PredictionError: The inputs do not fit, the answer is not acceptable, or the worker is gone.
         """
-        request = _request(inputs)
+        request = self._request(inputs)
         with self._lock:
             if self._failed is None:
+                self._following.begin()
                 try:
                     send(self._worker.channel, request)
                 except OSError:
@@ -144,8 +151,9 @@ class WorkerModel:
             if self._failed is not None:
                 raise GoneError(self._failed.reason, str(self._failed))
             answer = self._receive(_ANSWER)
+            self._following.end()
         try:
-            return decode_tensors(answer)
+            return self._messages.decode(answer, len(_ANSWER))
         except MessageError as error:
             raise PredictionError(Reason.WRONG_SHAPE, f"the worker's answer: {error}") from error
 
@@ -165,32 +173,32 @@ class WorkerModel:
             self._worker.close()
 
     def _receive(self, expected: bytes) -> bytes:
+        """Return a message, which begins with its kind."""
         try:
             message = receive(self._worker.channel, self._most)
         except (OSError, EOFError, MessageError) as error:
             raise self._give_up() from error
         match message[:1]:
             case kind if kind == expected:
-                return message[1:]
+                return message
             case kind if kind == _FAILURE:
                 raise child.parse_failure(message[1:])
             case _:
                 raise self._give_up()
+
+    def _request(self, inputs: Mapping[str, Array]) -> bytes:
+        try:
+            request = self._messages.encode(inputs)
+        except MusterError as error:
+            raise PredictionError(Reason.WRONG_SHAPE, str(error)) from error
+        if len(request) > MAX_BYTES:
+            raise PredictionError(
+                Reason.TOO_LARGE, f"inputs of a call have at most {MAX_BYTES} bytes, got {len(request)}"
+            )
+        return request
 
     def _give_up(self) -> PredictionError:
         if self._failed is None:
             # A worker that broke the channel has mostly ended; one that did not speak in time has not.
             self._failed = PredictionError(*self._worker.cause(_GRACE))
         return self._failed
-
-
-def _request(inputs: Mapping[str, Array]) -> bytes:
-    try:
-        request = encode_tensors(inputs)
-    except MusterError as error:
-        raise PredictionError(Reason.WRONG_SHAPE, str(error)) from error
-    if len(request) > MAX_BYTES:
-        raise PredictionError(
-            Reason.TOO_LARGE, f"inputs of a call have at most {MAX_BYTES} bytes, got {len(request)}"
-        )
-    return request

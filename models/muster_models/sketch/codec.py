@@ -152,7 +152,7 @@ def encode(sketch: Sketch, baseline: Baseline) -> bytes:
     body = rice.encode(_zigzag(counts - expected), expected > 0, most=MAX_BYTES)
     plain = _deflate(varints.encode(counts))
     mode, body = (DEFLATE, plain) if body is None or len(plain) < len(body) else (RICE, body)
-    head = bytes((layout.form, mode)) + layout.mark + varints.encode(np.array([sketch.rows]))
+    head = bytes((layout.form, mode)) + layout.mark + varints.encode_one(sketch.rows)
     return head + _encode_moments(sketch, layout) + _encode_extras(sketch, baseline, layout) + body
 
 
@@ -160,7 +160,7 @@ def _encode_extras(sketch: Sketch, baseline: Baseline, layout: _Layout) -> bytes
     if not layout.has_extras:
         return b""
     told = extras.encode(sketch, baseline)
-    return varints.encode(np.array([len(told)])) + told
+    return varints.encode_one(len(told)) + told
 
 
 def decode(data: bytes, baseline: Baseline) -> Sketch:

@@ -105,7 +105,7 @@ def _encode_others(others: Others, *, reveal: bool) -> bytes:
     parts = [bytes((len(others.heavy),))]
     for name, rows in others.heavy:
         key = _with_length(name.encode()) if reveal else bytes.fromhex(name.removeprefix(_KEY))
-        parts.append(key + _number(rows))
+        parts.append(key + varints.encode_one(rows))
     registers = np.frombuffer(others.registers, dtype=np.uint8).astype(np.int64)
     coded = rice.encode(registers, np.ones(REGISTERS, dtype=bool), most=MAX_BYTES)
     assert coded is not None  # 64 numbers below 32
@@ -193,12 +193,8 @@ def _squares(pairs: Pairs, counts: Sequence[Integers]) -> list[int]:
     ]
 
 
-def _number(value: int) -> bytes:
-    return varints.encode(np.array([value], dtype=np.int64))
-
-
 def _with_length(data: bytes) -> bytes:
-    return _number(len(data)) + data
+    return varints.encode_one(len(data)) + data
 
 
 def _read(data: bytes, at: int, *, most: int) -> tuple[bytes, int]:

@@ -37,8 +37,13 @@ def encode(values: Integers, dense: NDArray[np.bool_], *, most: int) -> bytes | 
 
 
 def _best_parameter(values: Integers) -> int:
-    sizes = [int((values >> k).sum()) + len(values) * (1 + k) for k in range(MAX_LOW + 1)]
-    return int(np.argmin(sizes))
+    """Return the first of the parameters that make the message shortest."""
+    if not len(values):
+        return 0
+    # Low bits beyond those of the largest number only add to the message.
+    low = np.arange(min(MAX_LOW, int(values.max()).bit_length()) + 1)
+    sizes = (values >> low[:, None]).sum(axis=1) + len(values) * (1 + low)
+    return int(sizes.argmin())
 
 
 def decode(messages: Sequence[bytes], dense: NDArray[np.bool_]) -> tuple[Integers, list[str | None]]:

@@ -7,19 +7,30 @@ from muster_models.errors import SketchError
 
 MAX_BYTES = 9  # of one number, which then stays below 2^63
 _MORE = 0x80
+_LONGER = 1 << np.arange(7, 7 * MAX_BYTES, 7)  # from each of these on a number has one byte more
 
 
 def encode(values: NDArray[np.int64]) -> bytes:
     """Return non-negative numbers one after the other."""
-    groups = np.maximum(
-        1, -(-np.frompyfunc(int.bit_length, 1, 1)(values.astype(object)).astype(np.int64) // 7)
-    )
-    out = np.zeros((len(values), MAX_BYTES), dtype=np.uint8)
-    for index in range(MAX_BYTES):
-        more = (groups > index + 1).astype(np.uint8) << 7
-        out[:, index] = ((values >> (7 * index)) & 0x7F).astype(np.uint8) | more
-    held: NDArray[np.uint8] = out[np.arange(MAX_BYTES) < groups[:, None]]
+    if values.max(initial=0) < _MORE:
+        return values.astype(np.uint8).tobytes()
+    groups = _LONGER.searchsorted(values, side="right") + 1
+    places = np.arange(groups.max())
+    has = places < groups[:, None]
+    out = ((values[:, None] >> (7 * places)) & 0x7F).astype(np.uint8)
+    out |= (places + 1 < groups[:, None]).astype(np.uint8) << 7
+    held: NDArray[np.uint8] = out[has]
     return held.tobytes()
+
+
+def encode_one(value: int) -> bytes:
+    """Return one non-negative number, as ``encode`` does."""
+    out = bytearray()
+    while value >= _MORE:
+        out.append(value & 0x7F | _MORE)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
 
 
 def decode(data: bytes, count: int) -> NDArray[np.int64]:
