@@ -25,6 +25,7 @@ PAGES = (
     "/models/press",
     DRIFT,
     f"{DRIFT}?subject={BROKEN}&feature=humidity",
+    f"{DRIFT}?statistic=psi&above=0.2",
     "/alarms/1",
     "/alarms/1/explain",
 )
@@ -142,3 +143,19 @@ def test_the_files_of_the_dashboard_are_first_party(page: Page, site: Site) -> N
     page.goto(DRIFT)
 
     assert hosts == {site.url.split("/")[2]}
+
+
+def test_a_threshold_is_named_on_the_page_and_shown_beside_its_false_alarms(page: Page) -> None:
+    page.goto(f"{DRIFT}?subject=site={DRIFTED}&feature=brightness")
+    expect(page.locator("#threshold")).to_contain_text("never thresholded, unless you name one here")
+    page.get_by_label("Statistic").select_option("KS")
+    page.get_by_label("Above").fill("0.1")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("#threshold")).to_contain_text("KS above 0.1, in")
+    expect(page.locator("#threshold")).to_contain_text(f"windows of site={DRIFTED}")
+
+    expect(page.get_by_label("Statistic")).to_have_value("ks")
+    expect(page.get_by_label("Above")).to_have_value("0.1")
+    expect(page.locator("#threshold")).to_contain_text("False alarms of this choice")
+    expect(page.locator("#chosen-title")).to_contain_text("brightness")
+    assert Axe().run(page).violations_count == 0

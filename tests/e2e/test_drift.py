@@ -43,7 +43,7 @@ class Course:
         alarms: Every alarm at the end, but of latency.
         explained: The alarm about the darker site, computed again from stored windows.
         pushed: What became of each push of labels.
-        errors: Calls without an answer.
+        errors: Calls without an answer, but for those of the broken sensor, which are ``unanswered``.
         ended: Processes that ended by themselves.
     """
 
@@ -52,6 +52,7 @@ class Course:
     explained: Found
     pushed: list[Found]
     errors: list[str]
+    unanswered: int
     ended: list[str]
 
     def fired(self, model: str) -> list[Found]:
@@ -82,7 +83,9 @@ def follow(fleet: Ailing) -> Course:
     fleet.feeder.stop()
     explained = explain_when_settled(fleet)
     alarms = but_of_latency(fleet.alarms())
-    return Course(early, alarms, explained, pushed, fleet.feeder.errors, fleet.fleet.children.died())
+    feeder = fleet.feeder
+    died = fleet.fleet.children.died()
+    return Course(early, alarms, explained, pushed, feeder.errors, feeder.unanswered, died)
 
 
 def but_of_latency(alarms: list[Found]) -> list[Found]:
@@ -129,6 +132,12 @@ def test_a_sensor_with_gaps_is_one_incident_of_data_quality_on_its_device(course
     assert named(alarm) == ("data-quality", "device", GAPS_DEVICE, "firing")
     assert (alarm["feature"], alarm["unit"]) == (SENSOR, "share")
     assert alarm["effect"] == pytest.approx(GAP_SHARE, abs=0.1)
+    assert alarm["says"].endswith("calls failed with it")
+
+
+def test_the_calls_that_fail_for_want_of_that_sensor_are_no_incident_beside_it(course: Course) -> None:
+    assert course.unanswered > 0
+    assert {alarm["kind"] for alarm in course.alarms if alarm["model"] == GAPS} == {"data-quality"}
 
 
 def test_labels_that_got_worse_at_one_site_are_one_incident_of_concept_drift(course: Course) -> None:

@@ -17,20 +17,10 @@ from muster_models.publish.source import read_source
 from muster_models.trust.verified import VerifiedManifest
 from support import agent_site
 from support.agent_site import CREATED, AgentSite
-from support.category_model import write_tariff
 from support.eavesdrop import Heard, eavesdropping, traces_of
+from support.marked import CITY, CODE, FAR, NUMBERS, TRACES, marked_rows, write_discreet_tariff
 
-# Numbers that 32-bit floats hold exactly, with bytes that nothing else has; the last one is far outside.
-NUMBERS = tuple(
-    struct.unpack("<f", bytes((0x5A, 0xC3, low, exponent)))[0]
-    for low in (0x11, 0x3D)
-    for exponent in (0x40, 0x41)
-)
-FAR = struct.unpack("<f", bytes((0x5A, 0xC3, 0x77, 0x4A)))[0]
-CITY = "Hohenschoenhausen-of-one-person"
-CODE = 7_340_033
 FOR_EVER = 4e9
-TRACES = [trace for value in (*NUMBERS, FAR, CITY, str(CODE)) for trace in traces_of(value)]
 
 
 @pytest.fixture
@@ -41,24 +31,15 @@ def site(tmp_path: Path) -> Iterator[AgentSite]:
 
 def release_tariff(site: AgentSite) -> VerifiedManifest:
     """Release a version that sketches a text, a code and two numbers, and reveals no names."""
-    folder = write_tariff(site.folder / "tariff")
-    text = (folder / "model.toml").read_text()
-    (folder / "model.toml").write_text(text.replace("reveal = true\n", ""))
+    folder = write_discreet_tariff(site.folder / "tariff")
     built = build(read_source(folder), release=1, created=CREATED, output=site.folder / "built")
     contents = {path.name: path.read_bytes() for path in built.files.values()}
     return site.repository.release(contents, manifest=built.manifest)
 
 
 def ask_marked_rows(client: Client, times: int) -> None:
-    trips = np.array([[a, b] for a in NUMBERS for b in NUMBERS] + [[FAR, NUMBERS[0]]], dtype=np.float32)
-    rows = len(trips)
-    inputs = {
-        "city": np.array([[CITY], ["berlin"]] * rows, dtype=object)[:rows],
-        "gear": np.full((rows, 1), CODE, dtype=np.int64),
-        "trip": trips,
-    }
     for _ in range(times):
-        client.predict("tariff", inputs)
+        client.predict("tariff", marked_rows())
 
 
 def ask_what_is_refused(client: Client) -> None:
@@ -83,7 +64,7 @@ def ask_what_is_refused(client: Client) -> None:
 
 def test_no_value_of_a_row_passes_the_broker_in_any_form(site: AgentSite) -> None:
     version = release_tariff(site)
-    with eavesdropping(site.broker) as heard:
+    with eavesdropping(site.broker.port, site.broker.authority) as heard:
         agent = site.start_agent()
         try:
             # Ordered, but the device's own settings say nothing of it.
@@ -115,7 +96,7 @@ def test_the_search_finds_the_rows_of_a_device_that_allows_an_order(site: AgentS
     settings = replace(load_settings(site.device), privacy=Privacy(samples=True))
     site.device.settings.write_text(toml_file.render(settings))
     version = release_tariff(site)
-    with eavesdropping(site.broker) as heard:
+    with eavesdropping(site.broker.port, site.broker.authority) as heard:
         agent = site.start_agent()
         try:
             site.want(version, samples=(wire.SampleOrder(1, "tariff", 1000, FOR_EVER),))

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from muster_controller.store import samples, versions
-from muster_models.tensors import encode_tensors
-from muster_models.wire import Sample
+from muster_controller.store import samples
+from support.handing_out import hand_out
 from support.office import Client, Office, open_office
 
 BODY = {"model": "digits", "where": "site = berlin", "rows": 10, "seconds": 3600, "reason": "odd scores"}
@@ -28,17 +26,6 @@ def office(tmp_path: Path) -> Iterator[Office]:
 @pytest.fixture
 def client(office: Office) -> Client:
     return Client(office)
-
-
-def hand_out(office: Office, number: int, rows: int = 2, sequence: int = 1) -> None:
-    """Let a device send rows of its first version."""
-    now = office.clock.now
-    inputs = encode_tensors({"image": np.arange(rows, dtype=np.float32).reshape(rows, 1)})
-    outputs = encode_tensors({"probabilities": np.full((rows, 2), np.nan, np.float32)})
-    with office.context.unit() as session:
-        digest = versions.find(session, "digits", "1.0.0").digest
-        sample = Sample("berlin-1", 1, sequence, now, number, "digits", digest, rows, inputs, outputs)
-        samples.receive(session, sample, now)
 
 
 def deeds(client: Client) -> list[tuple[str, str, str]]:

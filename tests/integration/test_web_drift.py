@@ -270,3 +270,38 @@ def test_before_it_has_calibrated_a_fleet_is_told_to_be_unjudged(tmp_path: Path)
     assert "No control band yet" in page
     assert "not judged yet" in model
     assert "calm" not in model
+
+
+def test_without_a_threshold_the_page_says_that_none_is_needed(browser: TestClient) -> None:
+    page = read(browser, "/models/press/drift")
+
+    assert "never thresholded, unless you name one here" in said(page)
+    assert "False alarms of this choice" not in page
+
+
+def test_a_threshold_that_is_named_is_shown_beside_its_false_alarms(browser: TestClient) -> None:
+    page = read(
+        browser, f"/models/press/drift?subject=site={DRIFTED}&feature=humidity&statistic=psi&above=0.2"
+    )
+    shown = browser.get(f"/models/press/drift?subject=site={DRIFTED}&statistic=ks&above=0.99").text
+    text = said(page)
+    rows = text[text.index("False alarms of this choice") :]
+    brightness = re.search(r"brightness (\d+) (\d+\.\d) % (\S+)", rows)
+    assert brightness is not None, rows[:400]
+
+    assert re.search(rf"PSI above 0\.2, in 1[5-8]\d windows of site={DRIFTED}, the middle one of", text)
+    assert float(brightness[2]) > 20  # it has drifted
+    assert brightness[3] == "\N{EN DASH}"  # and without that, no window of so many rows would lie above
+    assert '<input type="hidden" name="feature" value="humidity">' in page
+    assert '<option value="psi" selected>' in page
+    assert "KS above 0.99" in said(shown)
+
+
+@pytest.mark.parametrize(
+    "query", ["statistic=mean&above=0.2", "statistic=psi&above=-1", "statistic=psi&above=x"]
+)
+def test_a_threshold_that_is_none_is_a_page_that_says_so(browser: TestClient, query: str) -> None:
+    answer = browser.get(f"/models/press/drift?{query}")
+
+    assert answer.status_code == 400
+    assert "Not understood" in answer.text

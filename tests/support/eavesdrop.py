@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from muster_controller.pki import Authority
 from support.client import identity
-from support.mosquitto import EAVESDROPPER, WAIT_SECONDS, Mosquitto
+from support.mosquitto import EAVESDROPPER, WAIT_SECONDS
 
 
 @dataclass
@@ -26,18 +27,18 @@ class Heard:
 
 
 @contextmanager
-def eavesdropping(broker: Mosquitto) -> Iterator[Heard]:
-    """Hear everything until the block ends."""
+def eavesdropping(port: int, authority: Authority) -> Iterator[Heard]:
+    """Hear everything that passes the broker at a port until the block ends; its rules have to allow it."""
     heard, subscribed = Heard(), threading.Event()
-    broker.authority.issue_client(EAVESDROPPER, dt.datetime.now(dt.UTC))
+    authority.issue_client(EAVESDROPPER, dt.datetime.now(dt.UTC))
     client = Client(CallbackAPIVersion.VERSION2, EAVESDROPPER, protocol=MQTTProtocolVersion.MQTTv5)
-    client.tls_set_context(identity(broker.authority.folder, EAVESDROPPER))
+    client.tls_set_context(identity(authority.folder, EAVESDROPPER))
     client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_message = lambda _client, _data, message: heard.messages.append(
         (message.topic, bytes(message.payload))
     )
-    client.connect("127.0.0.1", broker.port)
+    client.connect("127.0.0.1", port)
     client.loop_start()
     try:
         assert subscribed.wait(WAIT_SECONDS)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muster_agent import Client
-from muster_models.errors import MusterError
+from muster_models.errors import MusterError, Reason
 from zoo.digits import data as digits
 from zoo.weather import data as weather
 
@@ -41,6 +41,7 @@ class Stream:
     Attributes:
         truths: Ids of predictions, with what turned out to be true.
         errors: What was said instead of an answer, after the first answer.
+        unanswered: Calls that had no answer because a sensor's value was missing: the model answers NaN.
     """
 
     device: str
@@ -49,6 +50,7 @@ class Stream:
     chance: np.random.Generator
     is_ill: bool = False
     answered: int = 0
+    unanswered: int = 0
     truths: "queue.SimpleQueue[tuple[str, int]]" = field(default_factory=queue.SimpleQueue)
     errors: list[str] = field(default_factory=list)
 
@@ -60,7 +62,9 @@ class Stream:
             else:
                 self._ask_digits()
         except MusterError as error:  # before its first version arrives a device has nothing to answer with
-            if self.answered:
+            if self.is_ill and self.model == GAPS and error.reason is Reason.NOT_FINITE:
+                self.unanswered += 1
+            elif self.answered:
                 self.errors.append(f"{self.device}/{self.model}: {error}")
         else:
             self.answered += 1
@@ -114,6 +118,11 @@ class Feeder:
             while stream.model == model and not stream.truths.empty():
                 found.append(stream.truths.get())
         return found
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls had no answer for want of the sensor's value."""
+        return sum(stream.unanswered for stream in self.streams)
 
     @property
     def errors(self) -> list[str]:

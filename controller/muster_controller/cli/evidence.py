@@ -8,31 +8,27 @@ from muster_controller.cli.connection import Connection
 from muster_controller.cli.output import note, write_fields, write_json, write_line, write_section, write_text
 
 HERE = Connection()
+ABOUT = {"kind": "kind", "level": "level", "subject": "subject"}
+SINCE = {"began": "began", "devices": "devices"}
 ALARM = {
-    "kind": "kind",
-    "level": "level",
-    "subject": "subject",
+    **ABOUT,
     "feature": "feature",
     "what moved": "leg",
     "in its own unit": "own",
-    "began": "began",
-    "devices": "devices",
+    **SINCE,
     "windows judged again": "windows",
 }
 LABELS = {
-    "kind": "kind",
-    "level": "level",
-    "subject": "subject",
+    **ABOUT,
     "version": "version.name",
     "metric": "metric",
     "signed": "signed",
     "still within it": "allowed",
-    "began": "began",
-    "devices": "devices",
+    **SINCE,
     "entries judged again": "entries",
     "corrections": "corrections",
 }
-REASON = {"kind": "kind", "level": "level", "subject": "subject", "since": "since", "fired": "fired_at"}
+REASON = {**ABOUT, "since": "since", "fired": "fired_at"}
 LABEL_STEPS = {
     "pushed": "at",
     "by": "actor",

@@ -23,6 +23,7 @@ ORDERS = {
     "where": "where",
     "rows each": "rows",
     "received": "received",
+    "may come": "remaining",
     "open": "open",
     "until": "until",
     "by": "actor",

@@ -11,6 +11,7 @@ from muster_controller.domain.drift.replay import Arrived, Asked, Step, Told, re
 from muster_controller.domain.drift.signals import column_name
 from muster_controller.domain.drift.state import LEVELS
 from muster_controller.service.context import Context
+from muster_controller.service.explain_frame import CLOSE, FrameView, frame, moment, unlike, unlike_times
 from muster_controller.service.history import show_alarm
 from muster_controller.store import devices, reporting, windows
 from muster_controller.store.baselines import Baselines
@@ -23,8 +24,6 @@ from muster_models.sketch.correlation import pair_names
 
 MAX_WINDOWS = 50_000  # that are judged again: some tens of seconds
 CHUNK = 1000
-TICKS = 60.0  # seconds by which the loop may have come later than a replay does
-CLOSE = 0.05  # logarithms that differ by less are the same: the sums of 32-bit numbers are
 
 
 @dataclass(frozen=True)
@@ -51,33 +50,22 @@ class StepView:
     state: str
 
 
-@dataclass(frozen=True)
-class ExplainView:
+@dataclass(frozen=True, kw_only=True)
+class ExplainView(FrameView):
     """The evidence of one alarm.
 
     Attributes:
-        says: The alarm in one sentence.
         unit: Of ``effect`` and ``recent``.
         own: Before and after in the feature's own unit, where that can be said.
-        windows: How many were judged again; ``complete`` tells whether that is all there ever were.
-        differences: Between what is stored and what was computed again; empty when both are the same.
+        windows: How many were judged again.
     """
 
-    alarm: int
-    says: str
-    kind: str
-    level: str
-    subject: str
     feature: str
     leg: str
     unit: str
     own: dict[str, Any]
-    devices: tuple[str, ...]
-    began: dt.datetime
     steps: tuple[StepView, ...]
     windows: int
-    complete: bool
-    differences: tuple[str, ...]
     how: Literal["windows"] = "windows"
 
 
@@ -142,29 +130,20 @@ def _asked(alarm: AlarmView, baseline: Baseline) -> Asked:
 
 def _view(alarm: AlarmView, asked: Asked, told: Told, *, rounds: int, held: int) -> ExplainView:
     lead = alarm.evidence["features"][0]
-    began = alarm.evidence.get("began") or alarm.since.timestamp()
     return ExplainView(
-        alarm=alarm.id,
-        says=alarm.says,
-        kind=alarm.kind,
-        level=alarm.level,
-        subject=alarm.subject,
+        **frame(alarm, _differences(alarm, told), complete=held < MAX_WINDOWS),
         feature=alarm.feature,
         leg=asked.leg,
         unit=str(lead["unit"]),
         own={name: lead[name] for name in ("before", "after", "own_unit") if name in lead},
-        devices=tuple(alarm.evidence.get("devices", ())),
-        began=_moment(began),
         steps=tuple(_step(step) for step in told.steps[-rounds:]),
         windows=held,
-        complete=held < MAX_WINDOWS,
-        differences=tuple(_differences(alarm, told)),
     )
 
 
 def _step(step: Step) -> StepView:
     return StepView(
-        _moment(step.end),
+        moment(step.end),
         step.devices,
         step.value,
         step.bound,
@@ -183,20 +162,9 @@ def _differences(alarm: AlarmView, told: Told) -> Iterator[str]:
         yield "the stored windows raise no alarm about this subject: older windows, or other labels, did"
         return
     fired = alarm.fired_at.timestamp() if alarm.fired_at else None
-    for what, stored, computed in (("began", since, again.since), ("fired", fired, again.fired_at)):
-        if (stored is None) != (computed is None) or abs((stored or 0.0) - (computed or 0.0)) > TICKS:
-            yield f"{what}: {_words(stored)} is stored, {_words(computed)} was computed"
+    yield from unlike_times("began", since, again.since)
+    yield from unlike_times("fired", fired, again.fired_at)
     if (alarm.kind, alarm.feature) != (again.kind, again.feature):
         yield f"{alarm.kind} of {alarm.feature} is stored, {again.kind} of {again.feature} was computed"
     for name in ("value", "bound"):
-        stored, computed = float(alarm.evidence[name]), float(again.evidence[name])
-        if abs(stored - computed) > CLOSE:
-            yield f"{name}: {stored:.3f} is stored, {computed:.3f} was computed"
-
-
-def _words(seconds: float | None) -> str:
-    return "nothing" if seconds is None else f"{_moment(seconds):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _moment(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+        yield from unlike(name, float(alarm.evidence[name]), float(again.evidence[name]), close=CLOSE)

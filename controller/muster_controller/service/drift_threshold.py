@@ -5,6 +5,7 @@ drift. Beside how often recent windows lie above stands how often windows of as 
 changed, measured on rows that are drawn from the baseline itself.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def show_threshold(
     return ThresholdView(model, query.subject, statistic, threshold, len(held), rows, tuple(crossings))
 
 
+@functools.lru_cache(maxsize=4096)  # an open page asks the same again whenever something is new
 def rate_without_drift(column: ColumnBaseline, statistic: Statistic, threshold: float, rows: int) -> float:
     """Return the share of windows of so many rows, drawn from the baseline, that lie above a threshold."""
     if rows == 0:

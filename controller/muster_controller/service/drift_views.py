@@ -5,13 +5,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from muster_controller.domain.drift.measures import ANSWERS
 from muster_controller.store.views.alarms import AlarmView
 from muster_controller.store.views.names import VersionRef
 from muster_models.sketch.baseline import Origin
-from muster_models.sketch.features import CLASS, CONFIDENCE, VALUE
 
 Level = Literal["device", "group", "fleet"]
-PREDICTION = frozenset({CLASS, CONFIDENCE, VALUE})  # columns of what a model answers
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ class FeatureView:
     @property
     def is_prediction(self) -> bool:
         """Whether it is what the model answers, not what it sees."""
-        return self.name in PREDICTION
+        return self.name in ANSWERS
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,11 @@ def with_watch(
     """Return a view that also says what is normal for what is looked at, and what its detectors say."""
     data, rounds = watch.state.parts["data"], watch.settings.calibration_windows
     watch.take_in("data", [window for window, _ in measured], [measure for _, measure in measured])
-    watch.take_in("performance", windows, measure_calls([_facts(window) for window in windows]))
+    told = {window.id: measure for window, measure in measured}
+    calls = measure_calls(
+        [_facts(window) for window in windows], [told.get(window.id) for window in windows], watch.baseline
+    )
+    watch.take_in("performance", windows, calls)
     calibrated, watched = count_calibrated(data, watch.devices, rounds)
     groups = {
         device: (f"{watch.scene.label}={value}",) for device, value in watch.scene.groups.items() if value

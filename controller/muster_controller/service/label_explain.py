@@ -12,6 +12,7 @@ from muster_controller.domain.labels.detector import Fall, Promise, promise_of
 from muster_controller.domain.labels.falls import Terms
 from muster_controller.domain.labels.replay import Asked, Push, Step, Told, replay
 from muster_controller.service.context import Context
+from muster_controller.service.explain_frame import CLOSE, FrameView, frame, moment, unlike, unlike_times
 from muster_controller.store import devices, labels, versions
 from muster_controller.store.labels import Received, Stored
 from muster_controller.store.views.alarms import AlarmView
@@ -19,8 +20,6 @@ from muster_controller.store.views.names import VersionRef, refer
 from muster_models.errors import RequestError
 
 MAX_ENTRIES = 200_000  # of the ledger that are judged again
-TICKS = 60.0  # seconds by which the loop may have come later than a replay does
-CLOSE = 0.05  # logarithms that differ by less are the same
 SAME = 1e-6
 
 
@@ -53,35 +52,24 @@ class LabelStepView:
     state: str
 
 
-@dataclass(frozen=True)
-class LabelExplainView:
+@dataclass(frozen=True, kw_only=True)
+class LabelExplainView(FrameView):
     """The evidence of one alarm of concept drift.
 
     Attributes:
-        says: The alarm in one sentence.
         metric: ``accuracy`` or ``mae``.
         signed, allowed: What the version was signed with, and what raises no alarm.
-        entries: Of the ledger that were judged again; ``complete`` tells whether that is all there ever were.
+        entries: Of the ledger that were judged again.
         corrections: Of labels that were judged before, which are no new evidence.
-        differences: Between what is stored and what was computed again; empty when both are the same.
     """
 
-    alarm: int
-    says: str
-    kind: str
-    level: str
-    subject: str
     version: VersionRef
     metric: str
     signed: float
     allowed: float
-    devices: tuple[str, ...]
-    began: dt.datetime
     steps: tuple[LabelStepView, ...]
     entries: int
     corrections: int
-    complete: bool
-    differences: tuple[str, ...]
     how: Literal["labels"] = "labels"
 
 
@@ -117,22 +105,14 @@ def explain_labels(context: Context, alarm: AlarmView, *, rounds: int) -> LabelE
     told = replay(_pushes(held), terms, Asked(level, alarm.subject))
     kept = release.published_at >= now - settings.labels.days * 86_400
     return LabelExplainView(
-        alarm=alarm.id,
-        says=alarm.says,
-        kind=alarm.kind,
-        level=alarm.level,
-        subject=alarm.subject,
+        **frame(alarm, _differences(alarm, told, promise), complete=len(held) < MAX_ENTRIES and kept),
         version=refer(release.digest, alarm.model, name),
         metric=promise.metric,
         signed=promise.signed,
         allowed=promise.said(promise.allowed),
-        devices=tuple(alarm.evidence.get("devices", ())),
-        began=_moment(float(alarm.evidence.get("began", alarm.since.timestamp()))),
         steps=tuple(_step(step, promise) for step in told.steps[-rounds:]),
         entries=len(held),
         corrections=sum(stored.entry.correction for _, stored in held),
-        complete=len(held) < MAX_ENTRIES and kept,
-        differences=tuple(_differences(alarm, told, promise)),
     )
 
 
@@ -145,9 +125,9 @@ def _pushes(held: Sequence[tuple[Received, Stored]]) -> Iterator[Push]:
 
 def _step(step: Step, promise: Promise) -> LabelStepView:
     return LabelStepView(
-        at=_moment(step.at),
+        at=moment(step.at),
         actor=step.actor,
-        end=_moment(step.end),
+        end=moment(step.end),
         devices=step.devices,
         labels=step.n,
         bad=step.bad,
@@ -166,16 +146,14 @@ def _differences(alarm: AlarmView, told: Told, promise: Promise) -> Iterator[str
     since = alarm.since.timestamp()
     again = min(told.falls, key=lambda fall: abs(fall.since - since), default=None)
     for name, computed in (("signed", promise.signed), ("allowed", promise.said(promise.allowed))):
-        yield from _unlike(name, float(stored[name]), computed, SAME)
+        yield from unlike(name, float(stored[name]), computed, close=SAME)
     if again is None:
         yield "the stored labels raise no alarm about this subject: older labels, groups or settings did"
         return
-    if abs(again.since - since) > TICKS:
-        yield f"fired: {_words(since)} is stored, {_words(again.since)} was computed"
-    if abs(again.began - float(stored["began"])) > TICKS:
-        yield f"began: {_words(float(stored['began']))} is stored, {_words(again.began)} was computed"
+    yield from unlike_times("fired", since, again.since)
+    yield from unlike_times("began", float(stored["began"]), again.began)
     for name, computed in (("value", again.value), ("bound", again.bound)):
-        yield from _unlike(name, float(stored[name]), computed, CLOSE)
+        yield from unlike(name, float(stored[name]), computed, close=CLOSE)
     if set(again.devices) != set(stored["devices"]):
         yield f"devices: {', '.join(stored['devices'])} is stored, {', '.join(again.devices)} was computed"
     yield from _outcome(alarm, again, told, promise)
@@ -192,18 +170,5 @@ def _outcome(alarm: AlarmView, again: Fall, told: Told, promise: Promise) -> Ite
     if not is_standing and alarm.state != "resolved":
         yield f"state: {alarm.state} is stored, resolved was computed"
     if is_standing and alarm.state == "firing":
-        yield from _unlike("labels", float(alarm.evidence["labels"]), float(again.n), 0.5)
-        yield from _unlike("now", float(alarm.evidence["now"]), promise.said(again.badness), SAME)
-
-
-def _unlike(name: str, stored: float, computed: float, close: float) -> Iterator[str]:
-    if abs(stored - computed) > close:
-        yield f"{name}: {stored:.6g} is stored, {computed:.6g} was computed"
-
-
-def _words(seconds: float) -> str:
-    return f"{_moment(seconds):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _moment(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+        yield from unlike("labels", float(alarm.evidence["labels"]), float(again.n), close=0.5)
+        yield from unlike("now", float(alarm.evidence["now"]), promise.said(again.badness), close=SAME)

@@ -1,6 +1,8 @@
 """Rows of calls from devices that allow it: ordering, looking, deleting; all of it is audited."""
 
 import datetime as dt
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlmodel import Session
@@ -59,6 +61,7 @@ class SampleOrderView:
         ended: When they were deleted.
         open: Rows are still taken.
         received: Rows that came.
+        remaining: Rows that may still come, of devices that say nothing against it.
     """
 
     id: int
@@ -72,6 +75,7 @@ class SampleOrderView:
     ended: dt.datetime | None
     open: bool
     received: int
+    remaining: int
     devices: tuple[SampleDeviceView, ...]
 
 
@@ -125,11 +129,13 @@ def order(context: Context, actor: str, wanted: SampleRequest) -> SampleOrderVie
     return show(context, number)
 
 
-def list_orders(context: Context) -> tuple[SampleOrderView, ...]:
-    """Return orders, newest first; no row is read."""
+def list_orders(
+    context: Context, model: str | None = None, *, limit: int = MAX_LISTED
+) -> tuple[SampleOrderView, ...]:
+    """Return orders, newest first, of one model or of all; no row is read."""
     now = context.clock()
     with context.reading() as session:
-        return tuple(_view(session, one, now) for one in samples.newest(session, MAX_LISTED))
+        return tuple(_view(session, one, now) for one in samples.newest(session, limit, model=model))
 
 
 def show(context: Context, number: int) -> SampleOrderView:
@@ -160,6 +166,40 @@ def read(
         detail = {"rows": sum(one.rows for one in found), "devices": sorted({one.device for one in found})}
         record(session, Deed(actor, "sample.read", f"sample {number}", reason, detail), now)
     return tuple(_batch(one, names[one.digest]) for one in found)
+
+
+def read_lines(context: Context, actor: str, number: int, *, reason: str) -> Iterator[str]:
+    """Return every row of an order as a line of JSON, batch by batch; who read them is noted.
+
+    The first batch is read at once, so that what is wrong is known before anything is sent.
+
+    Raises:
+        NotFoundError: No such order.
+        ConflictError: It is over; its rows are deleted, or about to be.
+    """
+    first = read(context, actor, number, reason=reason)
+
+    def lines() -> Iterator[str]:
+        found = first
+        while found:
+            for batch in found:
+                yield from _lines(batch)
+            is_last = len(found) < MAX_BATCHES
+            found = () if is_last else read(context, actor, number, after=found[-1].id, reason=reason)
+
+    return lines()
+
+
+def _lines(batch: SampleBatchView) -> Iterator[str]:
+    for index in range(batch.rows):
+        row = {
+            "device": batch.device,
+            "at": batch.at.isoformat(),
+            "version": batch.version.version,
+            "inputs": {name: values[index] for name, values in batch.inputs.items()},
+            "outputs": {name: values[index] for name, values in batch.outputs.items()},
+        }
+        yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def delete(context: Context, actor: str, number: int, reason: str = "") -> SampleOrderView:
@@ -194,6 +234,7 @@ def _view(session: Session, one: Order, now: float) -> SampleOrderView:
         ended=None if one.ended is None else _moment(one.ended),
         open=one.is_open(now),
         received=sum(answer.rows for answer in answers),
+        remaining=sum(one.rows - a.rows for a in answers if not a.reason) if one.is_open(now) else 0,
         devices=tuple(SampleDeviceView(a.device, a.rows, a.reason, a.detail) for a in answers),
     )
 

@@ -90,8 +90,10 @@ def histogram(
     )
     words += _join(
         _text(left + step / 2, HEIGHT - 3, name, anchor="middle")
-        for left, name in zip(lefts[ordinary:], names, strict=True)
+        for left, name in zip(lefts[ordinary:-1], names[:-1], strict=True)
     )
+    if names:  # the last one has no room to its right
+        words += _text(WIDTH, HEIGHT - 3, names[-1], anchor="end")
     shapes = Markup('<path class="mark" d="{}"/><path class="outline" d="{}"/>').format(bars, outline)
     return _svg(WIDTH, HEIGHT, label, shapes + _axis() + words)
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from muster_controller.domain.drift.measures import ANSWERS
 from muster_controller.service.drift_explain import StepView
 from muster_controller.service.drift_views import (
-    PREDICTION,
     ControlView,
     DriftView,
     FeatureView,
@@ -31,6 +31,7 @@ LEGS = {
 }
 QUALITY = ("missing", "outside")
 VALUES = tuple(name for name in LEGS if name not in QUALITY)
+STATISTICS = {"psi": "PSI", "ks": "KS", "js": "Jensen-Shannon", "wasserstein": "Wasserstein", "linf": "L∞"}
 # What is asked of each kind, and where on the page the answer is.
 KINDS = {
     "data-quality": ("Data quality", "Are values missing, or impossible?"),
@@ -67,7 +68,7 @@ def kinds(alarms: Iterable[AlarmView], unjudged: Mapping[str, str]) -> list[Kind
 
 def _moves_answers(alarm: AlarmView) -> bool:
     """Tell whether the answers of the model moved along with what an alarm is about."""
-    return any(moved.get("feature") in PREDICTION for moved in alarm.evidence.get("features", ()))
+    return any(moved.get("feature") in ANSWERS for moved in alarm.evidence.get("features", ()))
 
 
 def unjudged(view: DriftView, truth: LabelsView) -> dict[str, str]:

@@ -18,7 +18,7 @@ from muster_controller.domain.drift.detectors import update
 from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.drift.incidents import Bounds, follow
 from muster_controller.domain.drift.levels import learn
-from muster_controller.domain.drift.measures import Entry, Measure, Measures, Scorer
+from muster_controller.domain.drift.measures import Entry, Measure, Measures, Scorer, answer_columns
 from muster_controller.domain.drift.placing import AHEAD_ROUNDS, place
 from muster_controller.domain.drift.signals import Signal, tell
 from muster_controller.domain.drift.state import (
@@ -28,6 +28,7 @@ from muster_controller.domain.drift.state import (
     Kind,
     Level,
     Part,
+    Store,
     Watched,
     decode_state,
 )
@@ -66,6 +67,16 @@ class DriftConfig:
         )
 
 
+@dataclass(frozen=True)
+class Terms:
+    """How one part is judged: its settings, who belongs together, and as in ``update`` and ``Bounds``."""
+
+    config: DriftConfig
+    groups: Groups
+    sides: Store
+    answers: frozenset[int]
+
+
 def tolerance_of(part: Part, tolerance: float) -> float:
     """Return what does not matter in one part, where ``tolerance`` does not matter in columns."""
     return max(tolerance, calls.TOLERANCE) if part == "performance" else tolerance
@@ -96,15 +107,21 @@ def observe(
     placed = place(windows, state, config.round_seconds, config.history_seconds, now=now)
     sketched = [(window, window.sketch) for window in placed.windows if window.sketch is not None]
     scored = Scorer(baseline).measure([sketch for _, sketch in sketched])
+    in_order = iter(scored)
+    data = [None if window.sketch is None else next(in_order) for window in placed.windows]
     news: dict[Part, list[tuple[WindowFacts, Measure]]] = {
         "data": [(window, measure) for (window, _), measure in zip(sketched, scored, strict=True)],
-        "performance": list(zip(placed.windows, calls.measure_calls(placed.windows), strict=True)),
+        "performance": list(
+            zip(placed.windows, calls.measure_calls(placed.windows, data, baseline), strict=True)
+        ),
     }
+    answers: dict[Part, frozenset[int]] = {"data": answer_columns(baseline), "performance": frozenset()}
     parts: dict[Part, Watched] = {}
     signals: list[Signal] = []
     for part, watched in state.parts.items():
         added = _add(watched, news[part], config.round_seconds)
-        parts[part], ended = _close_all(added, config.of(part), part, groups=groups, now=now)
+        terms = Terms(config.of(part), groups, calls.SIDES if part == "performance" else SIDES, answers[part])
+        parts[part], ended = _close_all(added, terms, now=now)
         signals += tell(part, parts[part].incidents, ended, baseline, now=now)
     return DriftState(state.baseline, parts, placed.spans, placed.counted), signals
 
@@ -152,10 +169,9 @@ def _add(watched: Watched, news: Sequence[tuple[WindowFacts, Measure]], seconds:
     return dataclasses.replace(watched, open=rounds)
 
 
-def _close_all(
-    watched: Watched, config: DriftConfig, part: Part, *, groups: Groups, now: float
-) -> tuple[Watched, list[Incident]]:
+def _close_all(watched: Watched, terms: Terms, *, now: float) -> tuple[Watched, list[Incident]]:
     """Close every round that is over."""
+    config = terms.config
     current = int(now // config.round_seconds)
     # One further ahead is numbered by another length of rounds: devices were told to report differently.
     rounds = {index: held for index, held in watched.open.items() if index <= current + AHEAD_ROUNDS}
@@ -163,7 +179,7 @@ def _close_all(
     for index in sorted(index for index in rounds if index < current - 1):
         end = (index + 1) * config.round_seconds
         held = rounds.pop(index)
-        watched, over = _close(watched, held, config, part, groups=groups, now=now, end=end)
+        watched, over = _close(watched, held, terms, now=now, end=end)
         ended += over
     return dataclasses.replace(watched, open=rounds), ended
 
@@ -171,13 +187,12 @@ def _close_all(
 def _close(
     watched: Watched,
     held: Mapping[str, Entry],
-    config: DriftConfig,
-    part: Part,
+    terms: Terms,
     *,
-    groups: Groups,
     now: float,
     end: float,
 ) -> tuple[Watched, tuple[Incident, ...]]:
+    config, groups = terms.config, terms.groups
     measured, waiting = _gather(watched, held, config.minimum_rows)
     watched = dataclasses.replace(watched, waiting=waiting)
     if not measured:
@@ -187,9 +202,8 @@ def _close(
     watched = dataclasses.replace(watched, levels=levels)
     if not found.names:
         return watched, ()
-    sides = calls.SIDES if part == "performance" else SIDES
-    watched = update(watched, found, groups, tolerance=config.tolerance, end=end, sides=sides)
-    bounds = Bounds(config.run_length, config.tolerance, config.calibration_windows)
+    watched = update(watched, found, groups, tolerance=config.tolerance, end=end, sides=terms.sides)
+    bounds = Bounds(config.run_length, config.tolerance, config.calibration_windows, terms.answers)
     return follow(watched, groups, bounds, seen=frozenset(found.names), now=now)
 
 

@@ -49,11 +49,13 @@ class Bounds:
         run_length: Mean number of rounds to the first false alarm of the whole model.
         tolerance: Of score means, in standard deviations.
         calibration: Rounds that a device takes to set its level.
+        answers: Columns of what the model answers: what goes wrong with those follows from its inputs.
     """
 
     run_length: float
     tolerance: float
     calibration: int
+    answers: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,29 @@ class _Round:
                 for of in (self.scene.moved, self.scene.normal)
             )
             moved.append(Moved(int(column), LEGS[leg], effect, _log(columns[column]), normal))
-        return tuple(sorted(moved, key=_rank, reverse=True))
+        moved += self._lacking(moved, columns, there)
+        # Where values are missing, what that did to the answers comes after the inputs.
+        after = self.bounds.answers if any(one.leg == "missing" for one in moved) else frozenset()
+        return tuple(sorted(moved, key=lambda one: (one.column not in after, _rank(one)), reverse=True))
+
+    def _lacking(
+        self, moved: list[Moved], columns: NDArray[np.float64], there: NDArray[np.bool_]
+    ) -> list[Moved]:
+        """Return the input that explains missing answers, where its own detector does not say so yet.
+
+        A call of many rows has no answer where one of them lacks a value, so that answers show it sooner.
+        """
+        inputs = [column for column in range(len(columns)) if column not in self.bounds.answers]
+        is_lacking = any(one.column in self.bounds.answers and one.leg == "missing" for one in moved)
+        is_told = any(one.column in inputs and LEGS.index(one.leg) >= SCORE_LEGS for one in moved)
+        if not is_lacking or is_told or not inputs or not there.any():
+            return []
+        shares = np.median(self.scene.moved[there][:, inputs, SCORE_LEGS:], axis=0)
+        at, share = divmod(int(shares.argmax()), shares.shape[1])
+        column, leg, effect = inputs[at], SCORE_LEGS + share, float(shares[at, share])
+        normal = float(np.median(self.scene.normal[there, column, leg]))
+        found = Moved(column, LEGS[leg], effect, _log(columns[column]), normal)
+        return [found] if effect > 0 else []
 
 
 def _telling(legs: NDArray[np.float64], least: float) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from muster_models.sketch.baseline import COMPONENTS, Baseline
 from muster_models.sketch.correlation import pair_scores
+from muster_models.sketch.features import CLASS, CONFIDENCE, VALUE
 from muster_models.sketch.window import Sketch
 
 Array = NDArray[np.float64]
@@ -22,6 +23,12 @@ LOCATION = 0
 MISSING, OUTSIDE = 0, 1
 SHARES = 2
 SUMS = 2 * COMPONENTS + SHARES
+ANSWERS = frozenset({CLASS, CONFIDENCE, VALUE})  # columns of what a model answers, by name
+
+
+def answer_columns(baseline: Baseline) -> frozenset[int]:
+    """Return which columns of a baseline are of what the model answers."""
+    return frozenset(at for at, column in enumerate(baseline.columns) if column.name in ANSWERS)
 
 
 @dataclass(frozen=True)

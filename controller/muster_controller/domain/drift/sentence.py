@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muster_models.sketch.features import CLASS, CONFIDENCE, VALUE
+from muster_controller.domain.drift.measures import ANSWERS
 
-PREDICTIONS = {CLASS, CONFIDENCE, VALUE}
 ERRORS = "errors"
 _NOUNS = {"scale": "spread", "skew": "skew", "tails": "tails"}
 
@@ -73,10 +72,16 @@ def _who(level: str, subject: str, evidence: Mapping[str, Any]) -> str:
 def _beside(feature: str, features: list[Mapping[str, Any]]) -> str:
     """Return what else moved: the answers of the model, and how many other columns."""
     others = [str(one["feature"]) for one in features[1:] if "feature" in one]
-    inputs = [name for name in others if name not in PREDICTIONS and name != feature]
+    inputs = [name for name in others if name not in ANSWERS and name != feature]
     parts = []
     if inputs:
         parts.append("so did " + (inputs[0] if len(inputs) == 1 else f"{len(inputs)} other features"))
-    if feature not in PREDICTIONS and PREDICTIONS.intersection(others):
+    if feature not in ANSWERS and any(_is_missing_answer(one) for one in features[1:]):
+        parts.append("calls failed with it")
+    elif feature not in ANSWERS and ANSWERS.intersection(others):
         parts.append("predictions moved with it")
     return "".join(f"; {part}" for part in parts)
+
+
+def _is_missing_answer(one: Mapping[str, Any]) -> bool:
+    return one.get("feature") in ANSWERS and one.get("leg") == "missing"

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from muster_controller.domain.drift.attribution import LEGS, SCORE_LEGS
+from muster_controller.domain.drift.measures import ANSWERS
 from muster_controller.domain.drift.state import Incident, Kind, Level, Moved, Part
 from muster_controller.domain.drift.units import in_milliseconds, in_own_unit
 from muster_models.sketch.baseline import Baseline
 from muster_models.sketch.correlation import pair_names
-from muster_models.sketch.features import CLASS, CONFIDENCE, VALUE
 
 SignalState = Literal["pending", "firing", "resolved"]
 LATENCY = "latency"
-_PREDICTION = frozenset({CLASS, CONFIDENCE, VALUE})
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _kind(part: Part, moved: Sequence[Moved], baseline: Baseline) -> Kind:
     """Return what went wrong: missing values before all, and inputs before the answers they change."""
     if part == "performance":
         return "performance"
-    inputs = [m for m in moved if column_name(part, m.column, baseline) not in _PREDICTION]
+    inputs = [m for m in moved if column_name(part, m.column, baseline) not in ANSWERS]
     if moved[0].leg == "missing":
         return "data-quality"
     if any(LEGS.index(m.leg) < SCORE_LEGS for m in inputs):

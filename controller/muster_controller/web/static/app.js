@@ -95,6 +95,9 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// What a form in a dialog answers with may be a file: then the page stays, and the dialog has done its work.
+document.addEventListener("submit", (event) => event.target.closest("dialog")?.close());
+
 document.addEventListener("keydown", (event) => {
   const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName);
   const search = document.querySelector("input[type=search]");
