@@ -15,7 +15,8 @@ from muster_controller.store.engine import Reading, Unit, migrate, open_database
 from muster_controller.store.tables import StopOrder
 from muster_models.errors import StorageError
 from support import databases
-from support.databases import BOTH, child_environment
+from support.database_marks import BOTH
+from support.databases import child_environment
 
 pytestmark = BOTH
 

@@ -35,7 +35,7 @@ from support.controller import (
     make_hello,
     make_window,
 )
-from support.databases import BOTH
+from support.database_marks import BOTH
 from support.waiting import until
 
 pytestmark = BOTH
@@ -196,7 +196,7 @@ class Sender:
     def _run(self) -> None:
         assert self._device.connect() is True
         self._device.subscribe(topics.down(self._name, "stored"))
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while self.watermark < len(self._messages) and time.monotonic() < end:
             for payload in self._messages[self.watermark : self.watermark + 50]:
                 self._device.send(topics.up(self._name, "window"), payload)

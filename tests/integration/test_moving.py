@@ -17,7 +17,7 @@ from muster_controller.store.engine import Reading, Unit, last_number, open_data
 from muster_controller.store.tables import WindowRecord
 from muster_models.errors import ConflictError, InvalidInputError, StorageError
 from support import databases
-from support.databases import BOTH
+from support.database_marks import BOTH
 from support.rolling import live, open_fleet, start
 
 Rows = dict[str, list[dict[str, Any]]]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlmodel import col, select, update
 
+from muster_controller.domain.facts import FirstCrash
 from muster_controller.domain.labels.counts import of_class, total
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.reconcile.advancing import Advancing
@@ -24,7 +25,7 @@ from muster_controller.store.tables import WindowRecord
 from muster_models.errors import RequestError
 from muster_models.wire import Event
 from support.controller import window_of
-from support.databases import BOTH
+from support.database_marks import BOTH
 from support.office import OPERATOR, Office, open_office
 
 FLEET = tuple(f"{site}-{number}" for site in ("berlin", "lyon", "oslo") for number in (1, 2, 3))
@@ -170,6 +171,30 @@ def test_a_rollout_is_told_crashes_of_its_version_since_it_began(site: Site) -> 
 
     assert seen.crashes == {"berlin-1": 2}
     assert (seen.labels, seen.agreement, seen.reliability, seen.beside) == ([], {}, {}, ())
+
+
+@BOTH
+def test_a_rollout_that_compares_crashes_is_told_the_first_of_each_device_in_both_arms(site: Site) -> None:
+    site.start(margins={"crashes": 1.5})
+    site.live(1)
+    later = site.office.clock.now
+    told = (
+        ("berlin-1", site.old, 0.0), ("berlin-1", site.new, 5.0), ("berlin-1", site.new, 9.0),
+        ("lyon-1", site.new, 3.0), ("oslo-1", site.old, 4.0), ("oslo-2", "f" * 64, 1.0),
+    )  # fmt: skip
+    with site.office.context.unit() as session:
+        for device, digest, at in told:
+            events.add(session, Event(device, 1, 2, later + at, "crashed", "digits", digest))
+        events.add(session, Event("oslo-3", 1, 2, later, "failed", "digits", site.new))
+    found = site.course()
+    with Reading(site.office.context.engine) as session:
+        seen = observe(session, found.plan, found.state)
+
+    assert seen.first_crashes == {
+        "berlin-1": FirstCrash(later, of_version=False),
+        "lyon-1": FirstCrash(later + 3, of_version=True),
+        "oslo-1": FirstCrash(later + 4, of_version=False),
+    }
 
 
 def test_a_rollout_is_told_labels_once_where_it_asks_for_them(site: Site) -> None:

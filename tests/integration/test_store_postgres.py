@@ -18,7 +18,7 @@ from muster_controller.store.tables import Device, EventRecord, EvidenceRecord, 
 from muster_models.errors import ConflictError, InvalidInputError, StorageError
 from support import databases
 from support.controller import NOW
-from support.databases import POSTGRES
+from support.database_marks import POSTGRES
 from support.office import open_office
 from support.postgres import Cluster
 from support.waiting import until

@@ -16,7 +16,7 @@ from muster_controller.store.engine import Reading, Unit
 from muster_controller.store.tables import DesiredState
 from muster_models import wire
 from support.controller import NOW, Ground, lay_ground, release_of
-from support.databases import BOTH
+from support.database_marks import BOTH
 
 pytestmark = BOTH
 

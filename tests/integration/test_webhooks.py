@@ -18,7 +18,7 @@ from muster_controller.store.engine import Unit, migrate, open_database
 from muster_models.errors import InvalidInputError
 from support import databases
 from support.alarms import deliveries, raise_alarm, receiver_of, remind, settings_of
-from support.databases import BOTH
+from support.database_marks import BOTH
 from support.receiver import (
     Receiver,
     babbles,

@@ -13,7 +13,7 @@ from muster_controller.store.engine import Reading, migrate, open_database
 from support import databases
 from support.alarms import deliveries
 from support.courier_child import work
-from support.databases import BOTH
+from support.database_marks import BOTH
 from support.receiver import receiving
 
 pytestmark = BOTH

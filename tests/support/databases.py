@@ -1,6 +1,6 @@
 """Which database a test has: a file of SQLite, or a database of a real PostgreSQL server.
 
-A test that is about what both must do is marked ``BOTH`` and asks ``place`` where its database is.
+A test of what both must do is marked ``database_marks.BOTH`` and asks ``place`` where its database is.
 """
 
 import contextlib
@@ -9,18 +9,18 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from muster_controller.store.engine import migrate, open_database
-from support.postgres import ROOT, Cluster
 
+if TYPE_CHECKING:
+    from support.postgres import Cluster
+
+ROOT = Path(__file__).parents[2]
 KINDS = ("sqlite", "postgres")
-BOTH = pytest.mark.parametrize("database", KINDS, indirect=True)
-POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
 
 
 class _Now:
@@ -98,9 +98,11 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def cluster() -> Cluster:
+def cluster() -> "Cluster":
     """Return the server, which is started when it is first needed."""
     if _now.cluster is None:
+        from support.postgres import Cluster  # noqa: PLC0415 - benchmarks have no driver of it
+
         _now.cluster = Cluster()
     return _now.cluster
 
