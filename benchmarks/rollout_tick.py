@@ -43,10 +43,11 @@ PASSES = 120
 WARM = 20  # passes before the first that counts
 ROUND = 20.0  # seconds between two passes, and the length of a round
 GOAL_SECONDS = 1.0
+MOST_SECONDS = 3.0
 HEARTBEAT = 15  # passes between two signs of life of a device
 BEFORE = 4  # passes in which all run the old version
 MOST_MIB = 1024.0
-GOAL_RATIO = 10.0
+GOAL_RATIO = 3.0
 ROWS = 300
 
 
@@ -216,26 +217,29 @@ def _window(fleet: Fleet, name: str) -> wire.Window:
     )
 
 
-def measure(size: int) -> list[float]:
-    """Return the seconds of each pass over a fleet of a size, once all of it was told."""
+def measure(size: int) -> tuple[list[float], float]:
+    """Return the seconds of each pass over a fleet of a size, all of it told, and of the longest before.
+
+    That is the first after a start, or the one that gives three quarters of the fleet the version.
+    """
     with TemporaryDirectory() as scratch:
         fleet = found(Path(scratch), size)
-        for _ in run(fleet, WARM):
-            pass
+        longest = max(run(fleet, WARM))
         while fleet.is_telling():
             fleet.loop.tick(fleet.now)
         seconds = list(run(fleet, PASSES))
         with Reading(fleet.engine) as session:
             state = course_of(session, 1).state
         fleet.engine.dispose()
-    if state.admitted == 0 or state.ledger.rounds < PASSES // 2:
+    closed = sum(entry.kind == "round" for entry in state.ledger.journal)
+    if state.admitted == 0 or not state.ledger.trials or closed < PASSES // 2:
         raise SystemExit(f"the rollout should be under way and compared, it waits for {state.waiting}")
-    return seconds
+    return seconds, longest
 
 
 def main() -> None:
     """Measure both fleets, and print the figures."""
-    large, small = (measure(size) for size in FLEETS)
+    (large, longest), (small, beside) = (measure(size) for size in FLEETS)
     worst = [statistics.quantiles(seconds, n=100)[98] for seconds in (large, small)]
     middle = [statistics.median(seconds) for seconds in (large, small)]
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -246,9 +250,16 @@ def main() -> None:
             ours=worst[0],
             peer=(peer, worst[1]),
             unit="s",
-            most=1.0,
+            most=GOAL_SECONDS,
         ),
         at_most("the same, median", ours=middle[0], peer=(peer, middle[1]), unit="s", ratio=GOAL_RATIO),
+        below(
+            "the longest pass at the start, and that gives all of them the version",
+            ours=longest,
+            peer=(peer, beside),
+            unit="s",
+            most=MOST_SECONDS,
+        ),
         below("memory at most, whole process", ours=held, peer=("goal", MOST_MIB), unit="MiB", most=MOST_MIB),
     )
 

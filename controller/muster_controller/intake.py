@@ -105,7 +105,7 @@ def store(session: Session, taken: Sequence[Taken], *, baselines: Baselines, now
     strangers = [_stranger(one) for one in taken if one.device not in active]
     known = [one for one in taken if one.device in active]
     receipt = inbox.receive(session, {one.name for one in known if one.name is not None})
-    batch = _Batch(session, baselines, now)
+    batch = _Batch(session, baselines, now, active)
     left: set[inbox.Name | None] = set(receipt.new)
     for one in known:
         if one.name is None or one.name in left:
@@ -127,8 +127,9 @@ def _stranger(one: Taken) -> Refused:
 class _Batch:
     """The effects of new messages."""
 
-    def __init__(self, session: Session, baselines: Baselines, now: float) -> None:
+    def __init__(self, session: Session, baselines: Baselines, now: float, devices: set[str]) -> None:
         self._session = session
+        self._running = running.Book(session, devices)
         self._baselines = baselines
         self._now = now
         self._windows: list[wire.Window] = []
@@ -159,6 +160,8 @@ class _Batch:
         """Store the windows, all at once, and how each device is."""
         for device, health in self._health.items():
             devices.feel(self._session, device, self._in_time(health))
+        if not self._windows:
+            return
         named = {digest for window in self._windows for digest in _versions(window)}
         known = versions.baselines(self._session, named)
         sound = [window for window in self._windows if self._is_sound(window, known)]
@@ -203,7 +206,7 @@ class _Batch:
 
     def _run(self, stamp: running.Stamp, models: Sequence[wire.ModelReport]) -> None:
         for model in models:
-            running.apply(self._session, stamp, model)
+            self._running.apply(stamp, model)
 
     def _in_time(self, health: wire.Health) -> wire.Health:
         return msgspec.structs.replace(health, at=self._past(health.at))

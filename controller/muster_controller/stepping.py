@@ -84,7 +84,8 @@ class Stepping:
             None when another step was saved since ``course`` was read: then nothing was changed, and the
             event is to be decided anew.
         """
-        plan, before, after = course.plan, course.state, decision.state
+        before, after = course.state, decision.state
+        plan = course.plan if decision.plan is None else decision.plan
         saved = rollouts.save(
             session,
             course.id,
@@ -96,16 +97,21 @@ class Stepping:
         )
         if not saved:
             return None
+        if decision.plan is not None:
+            document = msgspec.to_builtins(plan)
+            rollouts.keep_plan(session, course.id, digest=plan.digest, previous=plan.previous, plan=document)
         rollouts.save_members(session, course.id, changed(before.members, after.members))
-        _assign(session, course, after, now)
-        _keep(session, course, decision, now)
+        stepped = Course(course.id, plan, after, course.fence + 1)
+        _assign(session, stepped, before, now)
+        _keep(session, stepped, decision, now)
         self._post.rollout_changed(session, course.id, plan, before=before, after=after, now=now)
-        return Course(course.id, plan, after, course.fence + 1)
+        return stepped
 
 
-def _assign(session: Session, course: Course, after: State, now: float) -> None:
+def _assign(session: Session, course: Course, before: State, now: float) -> None:
+    """Give devices what they should run since the step that led to ``course``."""
     plan = course.plan
-    wanted = reassigned(plan, course.state, after)
+    wanted = reassigned(plan, before, course.state)
     if not wanted:
         return
     lost = rollouts.newer(session, plan.model, course.id)

@@ -13,10 +13,12 @@ from muster_controller.domain.rollouts.planning.approval import (
     Given,
     counting,
     digest_of,
+    disowned,
     expires,
     is_enough,
     shortfall,
     why_void,
+    why_weaker,
 )
 from support.rollouts import NEW, OLD, make_plan
 
@@ -37,6 +39,7 @@ APPROVALS = st.lists(
         reason=st.just("seen"),
         digest=st.sampled_from([THIS, OTHER]),
         at=st.integers(0, 200).map(float),
+        void=st.sampled_from(["", "", "", "bo was revoked since"]),
     ),
     max_size=12,
 )
@@ -58,6 +61,7 @@ def test_enough_is_so_many_different_people_each_with_one_that_is_good(
         and one.role in policy.roles
         and one.digest == THIS
         and now < one.at + policy.expires_seconds
+        and not one.void
     }
 
     assert enough(policy, approvals, now) is (len(good) >= policy.needed)
@@ -123,6 +127,33 @@ def test_what_does_not_count_says_why_and_what_counts_says_nothing(
         for one in approvals
         if one.person not in {held.person for held in counted}
     )
+
+
+@given(
+    POLICIES, APPROVALS, NOWS, st.sampled_from([(), ("auditor",), ("operator",), ("operator", "approver")])
+)
+def test_who_lost_a_role_counts_no_more_by_it_and_others_as_before(
+    policy: Approval, approvals: list[Given], now: float, roles: tuple[str, ...]
+) -> None:
+    def people(given: list[Given]) -> set[str]:
+        return {one.person for one in counting(policy, given, digest=THIS, barred=(AUTHOR,), now=now)}
+
+    lost = [disowned(one, roles) if one.person == "bo" else one for one in approvals]
+    back = [disowned(one, ("operator", "approver", "admin")) for one in lost]
+    kept = [one for one in approvals if one.person != "bo" or one.role in roles]
+
+    assert people(lost) == people(kept)
+    assert people(back) == people(lost)
+
+
+@given(st.none() | POLICIES, st.none() | POLICIES, APPROVALS, NOWS)
+def test_what_an_edit_may_make_of_a_policy_is_never_met_by_less(
+    before: Approval | None, after: Approval | None, approvals: list[Given], now: float
+) -> None:
+    if why_weaker(before, after) or before is None:
+        return
+    assert after is not None
+    assert enough(before, approvals, now) or not enough(after, approvals, now)
 
 
 EDITS: list[dict[str, Any]] = [

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster_controller.domain.rollouts.draw import CONTROL, arms, draw, joiners, place
+from muster_controller.domain.rollouts.draw import CONTROL, arms, draw, joiners, line_of, place
 from support.rollouts import make_plan
 
 names = st.sets(st.text("abcdefgh-123", min_size=1, max_size=12), min_size=1, max_size=60)
@@ -36,7 +36,7 @@ def test_every_device_has_one_arm_and_a_stage_is_a_stretch_of_the_line(
 ) -> None:
     plan = make_plan(seed=seed, control=control, stages=stages)
     drawn = arms(plan, draw(plan, devices), devices)
-    along = [drawn[name] for name in sorted(devices, key=lambda name: place(seed, name))]
+    along = [drawn[name] for name in sorted(devices, key=lambda name: place(line_of(plan), name))]
 
     assert drawn.keys() == devices
     assert along == sorted(along)

@@ -61,7 +61,7 @@ def test_the_smallest_effect_is_caught_as_often_as_the_formula_says(
     plan, arms = PLAN, Arms(treated, control, BEFORE)
     edge = RATE + plan.margins.errors
     noise = Noise(edge * (1 - edge), CALLS)
-    bound = 1 / plan.error_budget  # of the one gate that has something to compare
+    bound = gates.bound_of(plan, 1.0)  # of the one gate that has something to compare
     effect = smallest_effect(plan.margins.errors, noise, arms, bound=bound, rounds=rounds)
     assert effect is not None
     half = plan.margins.errors + (effect - plan.margins.errors) / 2

@@ -1,6 +1,7 @@
 """The state walk: every state that courses lead to, with every event and every silence; nothing is stuck."""
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,8 @@ from muster_controller.domain.rollouts.machine import (
     Approve,
     Code,
     Decision,
+    Disown,
+    Edit,
     Event,
     Pause,
     Promote,
@@ -31,7 +34,7 @@ from muster_controller.domain.rollouts.machine import (
     needs_ticks,
     to_json,
 )
-from muster_controller.domain.rollouts.planning.approval import digest_of
+from muster_controller.domain.rollouts.planning.approval import Approval, digest_of
 from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_models.errors import Reason
 from muster_models.sketch.window import empty
@@ -42,6 +45,13 @@ from support.windows import DEVICES, window
 
 FINAL = frozenset({RolloutPhase.COMPLETED, RolloutPhase.ROLLED_BACK, RolloutPhase.ABORTED})
 FORWARD = (RolloutPhase.RUNNING, RolloutPhase.COMPLETED)
+EDITS: tuple[dict[str, Any], ...] = (
+    {"control": 0.5},
+    {"start_at": 5e9},
+    {"selector": "site = nowhere"},
+    {"approval": Approval(needed=3)},
+    {},
+)
 BOTH = pytest.mark.parametrize("previous", [OLD, None])
 
 
@@ -81,6 +91,13 @@ def every_event(plan: Plan, state: State, now: float) -> list[Event]:
         Approve("berta", "approver", "looks good", digest, now),
         Approve("berta", "approver", "looks good", "0" * 64, now),
         Approve("anna", "approver", "my own", digest, now),
+        Disown("berta", (), now),
+        Disown("berta", ("operator", "approver"), now),
+        *(
+            Edit("dina", "fewer", replace(plan, **other), facts)
+            for facts in every_facts(now)
+            for other in EDITS
+        ),
         Withhold("berta", "approver", "", now),
         Withhold("berta", "operator", "", now),
         Pause("anna", "", now),
@@ -102,7 +119,7 @@ def every_event(plan: Plan, state: State, now: float) -> list[Event]:
 
 def check(plan: Plan, state: State, decision: Decision) -> None:
     """Hold what is true of every decision."""
-    following = decision.state
+    following, plan = decision.state, decision.plan or plan
     assert following is state or decision.refused is None
     assert not is_live(following) or following.deadline is not None or following.waiting != ""
     assert following.phase not in FINAL or following.deadline is None
@@ -113,6 +130,8 @@ def check(plan: Plan, state: State, decision: Decision) -> None:
     document = msgspec.json.decode(msgspec.json.encode(to_json(following)))
     assert from_json(document, following.members) == following
     assert set(assignments(plan, following)) <= following.members.keys()
+    assert decision.plan is None or state.phase in {RolloutPhase.PENDING_APPROVAL, RolloutPhase.SCHEDULED}
+    assert decision.plan is None or all(one.void for one in following.approvals)
 
 
 def test_the_courses_reach_every_phase_step_and_code() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 
+import numpy as np
+
 from muster_controller.domain.facts import LabelFacts, Observed, WindowFacts
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.judging.evidence import Evidence, Gate
@@ -11,8 +13,9 @@ from muster_controller.domain.rollouts.judging.experiment import Cast
 from muster_controller.domain.rollouts.judging.judge import judge
 from muster_controller.domain.rollouts.judging.ledger import Ledger, begin_stage, freeze
 from muster_controller.domain.rollouts.judging.rounds import take_in
-from muster_controller.domain.rollouts.outcome import Outcome, Trialled
+from muster_controller.domain.rollouts.outcome import CODES, Outcome, Trialled
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.roster import Names
 from muster_models.wire import LATENCY_EDGES_MS
 from support.rollouts import NEW, OLD
 
@@ -115,10 +118,11 @@ class Arms:
 
     def judge(self) -> Evidence:
         """Return the evidence as it is now."""
-        running = {d for d, arm in self.arms.items() if arm == 0}
+        running = sorted(d for d, arm in self.arms.items() if arm == 0)
         seen = Trialled(
-            outcomes=dict.fromkeys(sorted(running), Outcome.RUNNING),
-            reachable=frozenset(running - self.gone),
+            names=Names(running),
+            codes=np.full(len(running), CODES[Outcome.RUNNING], np.int8),
+            heard=np.array([device not in self.gone for device in running], np.bool_),
             control=self.control,
             reasons={},
         )

@@ -192,7 +192,7 @@ class Office:
         values: dict[str, Any] = {"model": "digits", "phase": Phase.COMMITTED, "current": slot, **fields}
         with self.context.unit() as session:
             stamp = running.Stamp(device, 1, int(self.clock.now), self.clock.now)
-            running.apply(session, stamp, wire.ModelReport(**values))
+            running.Book(session, [device]).apply(stamp, wire.ModelReport(**values))
 
     def add_window(
         self, device: str, digest: str, *, end: float, shift: float = 0.0, rows: int = 200

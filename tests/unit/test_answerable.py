@@ -58,6 +58,9 @@ def test_what_a_model_of_classes_has_not() -> None:
             "margins.weights: errors is asked for and has no share",
         ),
         ({"margins": {"required": ["out of range"]}}, "margins.required: out of range has no margin"),
+        ({"margins": {"required": ["crashed devices"]}}, "margins.required: crashed devices has no margin"),
+        ({"minimums": {"gates": {"crashed devices": {"rounds": 3}}}}, "minimums.gates: crashed devices only"),
+        ({"margins": {"crashes": 1.5}, "control": 0.0}, "crashed devices: control is 0, so there is nothing"),
         (
             {"margins": {"counters": {"scrap": {"margin": 0.1}}}, "control": 0.0},
             "counter scrap: control is 0",

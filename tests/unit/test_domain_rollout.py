@@ -359,7 +359,7 @@ def test_abort_keeps_what_devices_have_or_takes_all_back() -> None:
 
 def test_a_command_that_does_not_fit_changes_nothing_and_says_why() -> None:
     world = started()
-    again = world.order(Start("anna", "", world._facts(())))
+    again = world.order(Start("anna", "", world.facts(())))
     resumed = world.order(Resume("anna", "", world.now))
 
     assert again.refused == "only a draft can be started, this rollout is running"
@@ -369,7 +369,7 @@ def test_a_command_that_does_not_fit_changes_nothing_and_says_why() -> None:
 
 def test_a_cohort_without_a_device_cannot_be_started() -> None:
     world = World(make_plan(selector="site = rome"), lambda *_: None)
-    decision = world.order(Start("anna", "", world._facts(())))
+    decision = world.order(Start("anna", "", world.facts(())))
 
     assert decision.refused == "no device matches 'site = rome'"
 

@@ -10,6 +10,7 @@ from muster_controller.domain.facts import LabelFacts, WindowFacts
 from muster_controller.domain.rollouts.judging.evidence import Gate, Verdict
 from muster_controller.domain.rollouts.judging.gates import NOT_BOTH, shares
 from muster_controller.domain.rollouts.judging.gauges import Lens, read, slow_bins
+from muster_controller.domain.rollouts.judging.ledger import STAKE
 from muster_controller.domain.rollouts.planning.conditions import COMPARING, CounterMargin
 from muster_models.sketch.baseline import Baseline, make_baseline
 from muster_models.sketch.features import CLASS, CONFIDENCE
@@ -298,7 +299,7 @@ def test_the_budget_is_split_among_the_gates_that_apply() -> None:
     assert held == pytest.approx(
         {"errors": 0.5, "slow calls": 1 / 6, "slowest calls": 1 / 6, "counter scrap": 1 / 6}
     )
-    assert gate(evidence, "errors").bound == pytest.approx(1 / (0.01 * 0.5), rel=0.01)
+    assert gate(evidence, "errors").bound == pytest.approx((1 + STAKE) / (0.01 * 0.5), rel=0.01)
     assert not any(one.name == "latency" for one in evidence.gates)
 
 

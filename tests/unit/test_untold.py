@@ -188,3 +188,14 @@ def test_a_device_that_was_revoked_is_told_nothing(ground: Ground, room: Telling
 
     assert sequences(ground, FLEET[0], LAST) == [2, 1]
     assert notes(ground) == []
+
+
+def test_many_that_are_assigned_together_are_noted_together(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignments, "_MANY", len(FLEET) - 1)
+    with Unit(ground.engine) as session:
+        session.execute(delete(Untold))
+        run(session, ground)
+
+    assert sorted(notes(ground)) == sorted(FLEET)

@@ -79,11 +79,25 @@ class LabelFacts:
 
 
 @dataclass(frozen=True)
+class FirstCrash:
+    """When a device crashed for the first time since a rollout began.
+
+    Attributes:
+        at: Unix seconds.
+        of_version: It ran the rollout's version; else the one before.
+    """
+
+    at: float
+    of_version: bool
+
+
+@dataclass(frozen=True)
 class Observed:
     """What is known of a rollout's two versions besides windows; each part only where the plan asks for it.
 
     Attributes:
         crashes: Of the version since the rollout began, by device. A device tells of one a minute at most.
+        first_crashes: Of witnesses of both arms.
         agreement: By device, rows on which candidate and current version agreed, and rows compared.
         reliability: By version: evaluation rows per bin of confidence, and how many were answered right.
         labels: New since ``Ledger.labels_upto``, in order of arrival; ``labels_upto`` is the newest's number.
@@ -91,6 +105,7 @@ class Observed:
     """
 
     crashes: Mapping[str, int] = field(default_factory=dict)
+    first_crashes: Mapping[str, FirstCrash] = field(default_factory=dict)
     agreement: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     reliability: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     labels: Sequence[LabelFacts] = ()

@@ -45,15 +45,19 @@ def new_wealth(*shape: int) -> Array:
     return np.zeros((*shape, len(BETS)))
 
 
-def bet(z: ArrayLike) -> Array:
+def bet(z: ArrayLike, *, least: float = -CLIP) -> Array:
     """Return the logarithm of what each bet multiplies its wealth by; shape of ``z`` and one axis more.
 
     An observation that is not a number is no evidence: it multiplies by 1.
 
+    Args:
+        least: What is less counts as this. Harmless while the mean stays at most 0; where it may rise and
+            fall, a lower limit lets a few good observations outweigh as many that were far worse.
+
     >>> bet(2.0).round(3).tolist()
     [0.469, 0.875, 1.5, 2.0]
     """
-    values = np.clip(np.asarray(z, dtype=np.float64), -CLIP, CLIP)[..., None]
+    values = np.clip(np.asarray(z, dtype=np.float64), least, CLIP)[..., None]
     return np.nan_to_num(BETS * values - BETS**2 / 2, nan=0.0)
 
 

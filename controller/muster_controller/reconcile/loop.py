@@ -28,6 +28,7 @@ from muster_controller.reconcile.truth import Truth
 from muster_controller.reconcile.watching import Watching
 from muster_controller.store import certificates, enrolment, labels, outbox, windows
 from muster_controller.store.baselines import Baselines
+from muster_controller.store.device_facts import GroupBook
 from muster_controller.store.engine import Reading, Unit
 
 P = ParamSpec("P")
@@ -94,8 +95,9 @@ class Reconcile:
         self._settings = settings
         self._outside = outside
         self._clock = clock
-        self._watching = Watching(engine, baselines, settings)
-        self._truth = Truth(engine, settings)
+        groups = GroupBook(settings.drift.group_labels)
+        self._watching = Watching(engine, baselines, settings, groups)
+        self._truth = Truth(engine, settings, groups)
         self._advancing = Advancing(engine, baselines, settings)
         self._listening = Listening(engine, settings)
         self._training = Training(engine, settings)

@@ -46,11 +46,12 @@ class _News:
 class Truth:
     """Keeps the watch for concept drift of every version up to date."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, groups: GroupBook | None = None) -> None:
+        """Prepare; ``groups`` are those that another step keeps as well."""
         self._engine = engine
         self._post = Post(settings)
         self._settings = settings.labels
-        self._groups = GroupBook(settings.drift.group_labels)
+        self._groups = groups or GroupBook(settings.drift.group_labels)
 
     def versions(self) -> list[str]:
         """Return the digests of versions of which there is news, or an alarm that stands."""

@@ -38,7 +38,10 @@ class _News:
 class Watching:
     """Keeps the drift signals of every model up to date."""
 
-    def __init__(self, engine: Engine, baselines: Baselines, settings: Settings) -> None:
+    def __init__(
+        self, engine: Engine, baselines: Baselines, settings: Settings, groups: GroupBook | None = None
+    ) -> None:
+        """Prepare; ``groups`` are those that another step keeps as well."""
         self._engine = engine
         self._baselines = baselines
         self._post = Post(settings)
@@ -51,7 +54,7 @@ class Watching:
             history_seconds=settings.window_days * 86_400,
         )
         self._usual = settings.reporting
-        self._groups = GroupBook(settings.drift.group_labels)
+        self._groups = groups or GroupBook(settings.drift.group_labels)
 
     def streams(self) -> list[tuple[str, str]]:
         """Return every (model, baseline) to watch."""

@@ -4,17 +4,35 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import and_, or_
+import sqlalchemy
+from sqlalchemy import Row, and_, bindparam, or_
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.alarms.alarm import Alarm, AlarmState, Care, Level
 from muster_controller.domain.alarms.silences import Matcher, Silence
 from muster_controller.store import tables
 from muster_controller.store.alarm_tables import AlarmCare, SilenceRecord
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_models.errors import ConflictError, NotFoundError
 
 _AT_ONCE = 500  # SQLite takes a limited number of parameters
+_IS_OVER = col(tables.Alarm.state) == "resolved"
+_WAS_TOLD = and_(_IS_OVER, col(AlarmCare.told).is_not(None), col(AlarmCare.told) != "resolved")
+_CARED_FOR = (
+    select(tables.Alarm, AlarmCare)
+    .join(AlarmCare, col(AlarmCare.alarm) == col(tables.Alarm.id), isouter=True)
+    .order_by(col(tables.Alarm.id))
+)
+_UNSETTLED = _CARED_FOR.where(or_(~_IS_OVER, _WAS_TOLD))
+_ALARMS, _QUIET = table(tables.Alarm).c, table(SilenceRecord).c
+_ACTIVE = (
+    sqlalchemy.select(*_ALARMS)
+    .where(_ALARMS.kind == bindparam("kind"), _ALARMS.state != "resolved")
+    .order_by(_ALARMS.id)
+)
+_SILENCES = sqlalchemy.select(*_QUIET).order_by(_QUIET.id.desc()).limit(bindparam("limit"))
+_HOLDING = _SILENCES.where(_QUIET.until > bindparam("now"))
 
 
 @dataclass(frozen=True)
@@ -45,19 +63,12 @@ def several(session: Session, numbers: Sequence[int]) -> list[Known]:
 
 def unsettled(session: Session) -> list[Known]:
     """Return every alarm that receivers may have to be told of: all that are not over, and told ends."""
-    is_over = col(tables.Alarm.state) == "resolved"
-    was_told = and_(is_over, col(AlarmCare.told).is_not(None), col(AlarmCare.told) != "resolved")
-    return _known(session, session.exec(_CARED_FOR.where(or_(~is_over, was_told))).all())
+    return _known(session, session.exec(_UNSETTLED).all())
 
 
 def active(session: Session, kind: str) -> list[Alarm]:
     """Return the alarms of one kind that are pending or firing, oldest first."""
-    query = (
-        select(tables.Alarm)
-        .where(tables.Alarm.kind == kind, col(tables.Alarm.state) != "resolved")
-        .order_by(col(tables.Alarm.id))
-    )
-    return [_alarm(row) for row in session.exec(query)]
+    return [_alarm(row) for row in ask(session, _ACTIVE, kind=kind)]
 
 
 def save(session: Session, alarm: Alarm) -> tuple[int, AlarmState | None]:
@@ -145,23 +156,17 @@ def end_silence(session: Session, number: int, now: float) -> Silence:
 
 def silences(session: Session, *, now: float | None = None, limit: int = 1000) -> list[Silence]:
     """Return the silences that hold at ``now``, or all, newest first."""
-    query = select(SilenceRecord).order_by(col(SilenceRecord.id).desc()).limit(limit)
-    if now is not None:
-        query = query.where(col(SilenceRecord.until) > milliseconds(now))
-    return [_silence(row) for row in session.exec(query)]
+    if now is None:
+        found = ask(session, _SILENCES, limit=limit)
+    else:
+        found = ask(session, _HOLDING, limit=limit, now=milliseconds(now))
+    return [_silence(row) for row in found]
 
 
-def _silence(row: SilenceRecord) -> Silence:
+def _silence(row: SilenceRecord | Row[Any]) -> Silence:
     assert row.id is not None
     matcher = Matcher(row.model, row.kind, row.level, row.selector)
     return Silence(row.id, matcher, row.reason, row.actor, seconds(row.since), seconds(row.until))
-
-
-_CARED_FOR = (
-    select(tables.Alarm, AlarmCare)
-    .join(AlarmCare, col(AlarmCare.alarm) == col(tables.Alarm.id), isouter=True)
-    .order_by(col(tables.Alarm.id))
-)
 
 
 def _known(session: Session, rows: Sequence[tuple[tables.Alarm, AlarmCare | None]]) -> list[Known]:
@@ -193,7 +198,7 @@ def _care(row: AlarmCare | None) -> Care:
     )
 
 
-def _alarm(row: tables.Alarm) -> Alarm:
+def _alarm(row: tables.Alarm | Row[Any]) -> Alarm:
     assert row.id is not None
     evidence: dict[str, Any] = row.evidence
     return Alarm(

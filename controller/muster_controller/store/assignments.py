@@ -4,14 +4,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from sqlmodel import Session, col, select
+import sqlalchemy
+from sqlalchemy import bindparam
+from sqlmodel import Session, select
 
 from muster_controller.store import untold
-from muster_controller.store.engine import upsert
+from muster_controller.store.engine import ask, table, upsert
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Assignment, StopOrder
 from muster_models.errors import ConflictError, NotFoundError
 from muster_models.wire import Shadow
+
+_COLUMNS = table(Assignment).c
+_OF_DEVICES = (
+    sqlalchemy.select(
+        _COLUMNS.device, _COLUMNS.model, _COLUMNS.digest, _COLUMNS.probation_seconds, _COLUMNS.shadow
+    )
+    .where(_COLUMNS.device.in_(bindparam("devices", expanding=True)))
+    .order_by(_COLUMNS.device, _COLUMNS.model)
+)
+_OF_MODEL = sqlalchemy.select(_COLUMNS.device, _COLUMNS.digest).where(_COLUMNS.model == bindparam("model"))
+_STOPPED = sqlalchemy.select(table(StopOrder).c.model)
+
+_MANY = 1_000  # devices that are noted by one statement, and not each by itself
 
 
 @dataclass(frozen=True)
@@ -32,17 +47,15 @@ class Wanted:
 def of_devices(session: Session, devices: Collection[str]) -> dict[str, list[Wanted]]:
     """Return what each of some devices should run, models in order; who should run nothing is left out."""
     wanted: dict[str, list[Wanted]] = {}
-    query = select(Assignment).where(col(Assignment.device).in_(devices))
-    for row in session.exec(query.order_by(Assignment.device, Assignment.model)):
-        shadow = None if row.shadow is None else msgspec.convert(row.shadow, Shadow)
-        wanted.setdefault(row.device, []).append(Wanted(row.model, row.digest, row.probation_seconds, shadow))
+    for device, model, digest, probation_seconds, order in ask(session, _OF_DEVICES, devices=list(devices)):
+        shadow = None if order is None else msgspec.convert(order, Shadow)
+        wanted.setdefault(device, []).append(Wanted(model, digest, probation_seconds, shadow))
     return wanted
 
 
 def of_model(session: Session, model: str) -> dict[str, str]:
     """Return the digest that each device should run of one model."""
-    query = select(Assignment.device, Assignment.digest).where(Assignment.model == model)
-    return dict(session.exec(query).all())
+    return dict(ask(session, _OF_MODEL, model=model).all())
 
 
 def deciders(session: Session, model: str) -> dict[str, int]:
@@ -86,7 +99,11 @@ def assign(
     gone = [device for device, digest in digests.items() if digest is None and device in held]
     for device in gone:
         session.delete(session.get_one(Assignment, (device, model)))
-    untold.note(session, [*(str(row["device"]) for row in rows), *gone])
+    if len(rows) > _MANY:
+        untold.note_assigned(session, rollout, milliseconds(now))
+        untold.note(session, gone)
+    else:
+        untold.note(session, [*(str(row["device"]) for row in rows), *gone])
 
 
 def stop(session: Session, model: str, now: float) -> None:
@@ -116,4 +133,4 @@ def start(session: Session, model: str) -> None:
 
 def stopped(session: Session) -> frozenset[str]:
     """Return the models that are stopped."""
-    return frozenset(session.exec(select(col(StopOrder.model))))
+    return frozenset(ask(session, _STOPPED).scalars())

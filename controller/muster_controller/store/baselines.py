@@ -1,4 +1,4 @@
-"""The baselines of the released versions, read from their files once."""
+"""The baselines of the released versions, read from their files once, and the sketches on them."""
 
 import threading
 from collections import OrderedDict
@@ -8,9 +8,12 @@ from typing import TypeVar
 from muster_controller.store.blobs import Blobs
 from muster_models.errors import MusterError
 from muster_models.sketch.baseline import Baseline, decode_baseline
+from muster_models.sketch.codec import decode_all
+from muster_models.sketch.window import Sketch
 
 T = TypeVar("T")
 MAX_HELD = 64  # about 100 kB each
+MAX_SKETCHES = 1_000  # about 10 kB each
 
 
 class Baselines:
@@ -19,6 +22,7 @@ class Baselines:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._held: OrderedDict[str, Baseline] = OrderedDict()
+        self._sketches: OrderedDict[tuple[str, bytes], Sketch] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, sha256: str) -> Baseline:
@@ -36,6 +40,27 @@ class Baselines:
                 self._held.popitem(last=False)
             return self._held[sha256]
 
+    def sketches(self, encoded: Sequence[tuple[str, bytes]]) -> list[Sketch | MusterError]:
+        """Return sketches, in their order.
+
+        The watch over drift reads the same windows as rollouts do, so the newest are kept.
+
+        Args:
+            encoded: SHA-256 of the baseline and bytes of each.
+        """
+        with self._lock:
+            held = [self._sketches.get(one) for one in encoded]
+        missing = [one for one, sketch in zip(encoded, held, strict=True) if sketch is None]
+        made = self.read_all(missing, decode_all)
+        with self._lock:
+            for one, sketch in zip(missing, made, strict=True):
+                if isinstance(sketch, Sketch):
+                    self._sketches[one] = sketch
+            while len(self._sketches) > MAX_SKETCHES:
+                self._sketches.popitem(last=False)
+        decoded = iter(made)
+        return [next(decoded) if sketch is None else sketch for sketch in held]
+
     def read_all(
         self,
         encoded: Sequence[tuple[str, bytes]],
@@ -45,7 +70,7 @@ class Baselines:
 
         Args:
             encoded: SHA-256 of the baseline and bytes of each sketch.
-            read: ``codec.decode_all`` or ``codec.rows_of_all``: many sketches at a time cost far less.
+            read: Such as ``codec.rows_of_all``: many sketches at a time cost far less.
         """
         found: dict[int, T | MusterError] = {}
         for sha256 in {named for named, _ in encoded}:

@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 
+import sqlalchemy
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_controller.pki import Issued
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Certificate
+
+_COLUMNS = table(Certificate).c
+_REVOKED = (
+    sqlalchemy.select(_COLUMNS.serial, _COLUMNS.device)
+    .where(_COLUMNS.revoked_at.is_not(None), _COLUMNS.expires_at > bindparam("now"))
+    .order_by(_COLUMNS.serial)
+)
 
 
 def add(session: Session, device: str, issued: Issued) -> None:
@@ -32,7 +42,4 @@ def is_good(session: Session, device: str, serial: str) -> bool:
 
 def revoked(session: Session, now: float) -> Mapping[str, str]:
     """Return the device of every revoked certificate that has not ended by itself, by serial (hex)."""
-    query = select(Certificate.serial, Certificate.device).where(
-        col(Certificate.revoked_at).is_not(None), col(Certificate.expires_at) > milliseconds(now)
-    )
-    return dict(session.exec(query.order_by(col(Certificate.serial))).all())
+    return dict(ask(session, _REVOKED, now=milliseconds(now)).all())

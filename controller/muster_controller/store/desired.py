@@ -5,13 +5,31 @@ from dataclasses import dataclass
 
 import sqlalchemy
 from sqlalchemy import bindparam, update
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from muster_controller.domain.desired import Held
 from muster_controller.store import untold
-from muster_controller.store.engine import table, upsert
+from muster_controller.store.engine import ask, table, upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import DesiredState, Device
+
+_COLUMNS = table(DesiredState).c
+_HELD = sqlalchemy.select(
+    _COLUMNS.device, _COLUMNS.sequence, _COLUMNS.content, _COLUMNS.issued_at, _COLUMNS.expires_at
+).where(_COLUMNS.device.in_(bindparam("devices", expanding=True)))
+_SEQUENCE = sqlalchemy.select(_COLUMNS.sequence).where(_COLUMNS.device == bindparam("device"))
+_UNSENT = (
+    sqlalchemy.select(_COLUMNS.device, _COLUMNS.sequence, _COLUMNS.envelope)
+    .join(table(Device), table(Device).c.id == _COLUMNS.device)
+    .where(_COLUMNS.sent_at.is_(None), table(Device).c.revoked_at.is_(None))
+    .limit(bindparam("limit"))
+)
+_SEND = update(table(DesiredState)).where(_COLUMNS.device == bindparam("to")).values(sent_at=None)
+_MARK_SENT = (
+    update(table(DesiredState))
+    .where(_COLUMNS.device == bindparam("to"), _COLUMNS.sequence == bindparam("number"))
+    .values(sent_at=bindparam("at"))
+)
 
 
 @dataclass(frozen=True)
@@ -33,13 +51,9 @@ class Signed:
 
 def held(session: Session, devices: Collection[str]) -> dict[str, Held]:
     """Return the newest desired state that was made for each of some devices, without its bytes."""
-    columns = table(DesiredState).c
-    query = sqlalchemy.select(
-        columns.device, columns.sequence, columns.content, columns.issued_at, columns.expires_at
-    ).where(columns.device.in_(devices))
     return {
         device: Held(sequence, content, seconds(issued), seconds(expires))
-        for device, sequence, content, issued, expires in session.execute(query)
+        for device, sequence, content, issued, expires in ask(session, _HELD, devices=list(devices))
     }
 
 
@@ -71,36 +85,24 @@ def send_again(session: Session, device: str, held: int) -> bool:
 
     A device that holds a newer one than we know, or has none yet, is noted: a new one may have to be signed.
     """
-    columns = table(DesiredState).c
-    made = session.execute(sqlalchemy.select(columns.sequence).where(columns.device == device)).scalar()
+    made = session.execute(_SEQUENCE, {"device": device}).scalar()
     if made is None or made < held:
         untold.note(session, [device])
         return False
     if made == held:
         return False
-    session.execute(update(DesiredState).where(col(DesiredState.device) == device).values(sent_at=None))
+    session.execute(_SEND, {"to": device})
     return True
 
 
 def unsent(session: Session, limit: int) -> list[tuple[str, int, bytes]]:
     """Return device, sequence and envelope of what must be sent to devices that were not revoked."""
-    query = (
-        select(DesiredState.device, DesiredState.sequence, DesiredState.envelope)
-        .join(Device, col(Device.id) == col(DesiredState.device))
-        .where(col(DesiredState.sent_at).is_(None), col(Device.revoked_at).is_(None))
-        .limit(limit)
-    )
-    return [(device, sequence, envelope) for device, sequence, envelope in session.exec(query)]
+    return [(device, sequence, envelope) for device, sequence, envelope in ask(session, _UNSENT, limit=limit)]
 
 
 def mark_sent(session: Session, sent: Iterable[tuple[str, int]], now: float) -> None:
     """Note that these (device, sequence) were sent; one that was replaced meanwhile stays unsent."""
-    columns = table(DesiredState).c
-    statement = (
-        update(table(DesiredState))
-        .where(columns.device == bindparam("to"), columns.sequence == bindparam("number"))
-        .values(sent_at=milliseconds(now))
-    )
-    rows = [{"to": device, "number": sequence} for device, sequence in sent]
+    at = milliseconds(now)
+    rows = [{"to": device, "number": sequence, "at": at} for device, sequence in sent]
     if rows:
-        session.connection().execute(statement, rows)
+        session.connection().execute(_MARK_SENT, rows)

@@ -4,15 +4,44 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import ColumnElement, exists, func, update
+import sqlalchemy
+from sqlalchemy import Executable, bindparam, exists, func, update
 from sqlmodel import Session, col, select
 
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import Certificate, Device
 from muster_models.errors import NotFoundError
 from muster_models.wire import Health, Hello
 
 _AT_ONCE = 500  # SQLite takes a limited number of parameters
+_COLUMNS, _CERTIFICATES = table(Device).c, table(Certificate).c
+_IS_GOOD = _COLUMNS.revoked_at.is_(None)
+_ASKED = _COLUMNS.id.in_(bindparam("devices", expanding=True))
+_HAS_GOOD = exists().where(_CERTIFICATES.device == _COLUMNS.id, _CERTIFICATES.revoked_at.is_(None))
+_MEMBERS = (
+    sqlalchemy.select(_COLUMNS.id, _COLUMNS.labels, _COLUMNS.last_seen, _COLUMNS.desired_held)
+    .where(_IS_GOOD)
+    .order_by(_COLUMNS.id)
+)
+_SOME = _MEMBERS.where(_ASKED)
+_NEXT = (
+    sqlalchemy.select(_COLUMNS.id)
+    .where(_COLUMNS.id > bindparam("device"), _IS_GOOD)
+    .order_by(_COLUMNS.id)
+    .limit(bindparam("limit"))
+)
+_SILENT = sqlalchemy.select(_COLUMNS.id).where(_COLUMNS.last_seen < bindparam("before"), _IS_GOOD).limit(1)
+_ACTIVE = sqlalchemy.select(_COLUMNS.id).where(_ASKED, _IS_GOOD, _HAS_GOOD)
+_NEWEST = sqlalchemy.select(func.coalesce(func.max(_COLUMNS.revision), 0))
+_OTHER = table(Device).alias().c
+# Whoever writes waits for whoever wrote before, so the order of revisions is that of commits.
+_TOUCH = (
+    update(table(Device))
+    .where(_ASKED)
+    .values(revision=sqlalchemy.select(func.coalesce(func.max(_OTHER.revision), 0) + 1).scalar_subquery())
+)
+_SAW = _TOUCH.values(last_seen=bindparam("at"))
 
 
 @dataclass(frozen=True)
@@ -32,18 +61,17 @@ class Member:
 
 def members(session: Session) -> list[Member]:
     """Return all devices that were not revoked, by id."""
-    return _members(session)
+    return _members(session, _MEMBERS)
 
 
 def some(session: Session, devices: Collection[str]) -> list[Member]:
     """Return those of some devices that were not revoked, by id."""
-    return _members(session, col(Device.id).in_(devices))
+    return _members(session, _SOME, devices=list(devices))
 
 
 def next_after(session: Session, device: str, limit: int) -> list[str]:
     """Return the ids of the devices that follow one in the order of ids, and were not revoked."""
-    query = select(Device.id).where(Device.id > device, col(Device.revoked_at).is_(None))
-    return list(session.exec(query.order_by(Device.id).limit(limit)))
+    return list(ask(session, _NEXT, device=device, limit=limit).scalars())
 
 
 def revoked(session: Session) -> dict[str, Mapping[str, str]]:
@@ -54,10 +82,7 @@ def revoked(session: Session) -> dict[str, Mapping[str, str]]:
 
 def has_silent(session: Session, before: float) -> bool:
     """Tell whether a device that was not revoked was last heard of before an instant (Unix seconds)."""
-    query = select(Device.id).where(
-        col(Device.last_seen) < milliseconds(before), col(Device.revoked_at).is_(None)
-    )
-    return session.exec(query.limit(1)).first() is not None
+    return ask(session, _SILENT, before=milliseconds(before)).first() is not None
 
 
 def active(session: Session, devices: Iterable[str]) -> set[str]:
@@ -65,13 +90,7 @@ def active(session: Session, devices: Iterable[str]) -> set[str]:
 
     A device that is about to be enrolled again holds none: until it is, only the old one speaks in its name.
     """
-    has_good = exists().where(
-        col(Certificate.device) == col(Device.id), col(Certificate.revoked_at).is_(None)
-    )
-    query = select(Device.id).where(
-        col(Device.id).in_(set(devices)), col(Device.revoked_at).is_(None), has_good
-    )
-    return set(session.exec(query))
+    return set(ask(session, _ACTIVE, devices=list(set(devices))).scalars())
 
 
 def known(session: Session, devices: Iterable[str]) -> set[str]:
@@ -100,7 +119,8 @@ def set_labels(session: Session, device: str, labels: Mapping[str, str]) -> None
 
 def greet(session: Session, hello: Hello) -> None:
     """Remember what an enrolled device said about itself."""
-    row = session.get_one(Device, hello.device)
+    with session.no_autoflush:  # what else a batch says is written with this, and not before it
+        row = session.get_one(Device, hello.device)
     row.hardware = hello.hardware
     row.agent = hello.agent
     row.runtimes = dict(hello.runtimes)
@@ -130,33 +150,21 @@ def feel(session: Session, device: str, health: Health, *, skew: float | None = 
 
 def saw(session: Session, devices: Iterable[str], now: float) -> None:
     """Note that devices were heard of, whatever they said."""
-    _touch(session, devices, last_seen=milliseconds(now))
+    ask(session, _SAW, devices=list(set(devices)), at=milliseconds(now))
 
 
 def touch(session: Session, devices: Iterable[str]) -> None:
     """Note that something new is known of devices, so that a ``DeviceBook`` reads them again."""
-    _touch(session, devices)
+    ask(session, _TOUCH, devices=list(set(devices)))
 
 
 def revision(session: Session) -> int:
     """Return the newest revision of any device."""
-    return session.exec(select(func.coalesce(func.max(Device.revision), 0))).one()
+    return int(ask(session, _NEWEST).scalar_one())
 
 
-def _members(session: Session, *conditions: ColumnElement[bool]) -> list[Member]:
-    query = (
-        select(Device.id, Device.labels, Device.last_seen, Device.desired_held)
-        .where(col(Device.revoked_at).is_(None), *conditions)
-        .order_by(Device.id)
-    )
+def _members(session: Session, query: Executable, **asked: list[str]) -> list[Member]:
     return [
         Member(id_, labels, None if seen is None else seconds(seen), held)
-        for id_, labels, seen, held in session.exec(query)
+        for id_, labels, seen, held in ask(session, query, **asked)
     ]
-
-
-def _touch(session: Session, devices: Iterable[str], **values: int) -> None:
-    # Whoever writes waits for whoever wrote before, so the order of revisions is that of commits.
-    newest = select(func.coalesce(func.max(Device.revision), 0) + 1).scalar_subquery()
-    statement = update(Device).where(col(Device.id).in_(set(devices))).values(revision=newest, **values)
-    session.execute(statement.execution_options(synchronize_session=False))

@@ -4,14 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.drift.detector import Signal
-from muster_controller.store.engine import upsert
+from muster_controller.store.engine import ask, table, upsert
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Alarm, DriftState
 
 TRUTH = "truth"  # in the evidence of an alarm about inputs: what labels say of the same devices
+
+_STATES, _ALARMS = table(DriftState).c, table(Alarm).c
+_JUDGED = sqlalchemy.select(_STATES.upto, _STATES.state).where(
+    _STATES.model == bindparam("model"), _STATES.baseline == bindparam("baseline")
+)
+_ACTIVE_ALARM = (
+    sqlalchemy.select(_ALARMS.id)
+    .where(_ALARMS.model == bindparam("model"), _ALARMS.baseline == bindparam("baseline"))
+    .where(_ALARMS.state != "resolved")
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,8 @@ class Judged:
 
 def judged(session: Session, model: str, baseline: str) -> Judged | None:
     """Return the state of a model's drift signals, None before the first window."""
-    row = session.get(DriftState, (model, baseline))
-    return None if row is None else Judged(row.upto, row.state)
+    row = ask(session, _JUDGED, model=model, baseline=baseline).first()
+    return None if row is None else Judged(*row)
 
 
 def save(session: Session, model: str, baseline: str, *, judged: Judged, now: float) -> None:
@@ -73,10 +86,7 @@ def save_alarm(session: Session, model: str, baseline: str, *, signal: Signal) -
 
 def has_active_alarm(session: Session, model: str, baseline: str) -> bool:
     """Tell whether an alarm of a model on a baseline is pending or firing."""
-    query = select(Alarm).where(
-        Alarm.model == model, Alarm.baseline == baseline, col(Alarm.state) != "resolved"
-    )
-    return session.exec(query).first() is not None
+    return ask(session, _ACTIVE_ALARM, model=model, baseline=baseline).first() is not None
 
 
 def _alarm(session: Session, model: str, baseline: str, *, signal: Signal) -> Alarm | None:

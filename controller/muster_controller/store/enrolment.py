@@ -8,10 +8,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import sqlalchemy
 from sqlmodel import Session, col, select
 
 from muster_controller.pki import Issued
 from muster_controller.store import certificates, devices, untold
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds
 from muster_controller.store.tables import Device, EnrolmentToken
 from muster_models.errors import ConflictError, ForbiddenError, NotFoundError, Reason
@@ -20,6 +22,11 @@ from muster_models.topics import check_device
 TOKEN_FORM = "mst1"  # noqa: S105 - the name of the form, no secret
 TOKEN_SECONDS = 24 * 3600.0
 SECRET_BYTES = 24
+_REVOKED = (
+    sqlalchemy.select(table(Device).c.id)
+    .where(table(Device).c.revoked_at.is_not(None))
+    .order_by(table(Device).c.id)
+)
 
 
 @dataclass(frozen=True)
@@ -161,8 +168,7 @@ def may_connect(session: Session, device: str, serial: str) -> bool:
 
 def revoked(session: Session) -> tuple[str, ...]:
     """Return the ids of the devices that were revoked, in order: what the broker must refuse."""
-    query = select(Device.id).where(col(Device.revoked_at).is_not(None)).order_by(Device.id)
-    return tuple(session.exec(query))
+    return tuple(ask(session, _REVOKED).scalars())
 
 
 def _check_free(session: Session, device: str, *, again: bool) -> None:

@@ -11,11 +11,10 @@ from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.domain.rollouts.states import State
 from muster_controller.store import rollouts, versions, windows, zones
 from muster_controller.store.baselines import Baselines
-from muster_controller.store.device_facts import DeviceBook, device_facts
+from muster_controller.store.device_facts import DeviceBook
 from muster_controller.store.observed import observe
 from muster_models.errors import MusterError
 from muster_models.sketch.baseline import Baseline
-from muster_models.sketch.codec import decode_all
 from muster_models.sketch.window import Sketch
 
 MAX_WINDOWS = 5_000  # in one tick; the next one takes the rest
@@ -39,7 +38,7 @@ def start_facts(
         number: Of the rollout; None for one that is not stored yet.
         book: Of whoever asks again and again.
     """
-    known = device_facts(session, model) if book is None else book.read(session, model)
+    known = (DeviceBook() if book is None else book).read(session, model)
     release = versions.get(session, digest)
     return Facts(
         now=now,
@@ -47,7 +46,7 @@ def start_facts(
         reachable_seconds=reachable_seconds,
         download_bytes=sum(entry.length for entry in release.manifest.files),
         elsewhere=rollouts.elsewhere(session, model, number),
-        offsets=zones.offsets({device.zone for device in known.values()}, now),
+        offsets=zones.offsets(known.zones(), now),
         withdrawn=release.withdrawn_at is not None,
     )
 
@@ -88,7 +87,7 @@ def rollout_facts(
 def window_facts(stored: Sequence[windows.StoredWindow], baselines: Baselines) -> list[WindowFacts]:
     """Return windows with their sketches decoded; one that cannot be decoded is left out and logged."""
     encoded = [(window.baseline, window.sketch) for window in stored if window.sketch]
-    read = iter(baselines.read_all(encoded, decode_all))
+    read = iter(baselines.sketches(encoded))
     facts: list[WindowFacts] = []
     for window in stored:
         sketch = next(read) if window.sketch else None

@@ -7,19 +7,29 @@ only what lies beyond it, so it stays small however long a device reports. Seque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import delete, tuple_
-from sqlmodel import Session, col, select
+import sqlalchemy
+from sqlalchemy import BindParameter, bindparam, delete, tuple_
+from sqlmodel import Session
 
-from muster_controller.store.engine import insert_new, table, upsert
+from muster_controller.store.engine import ask, insert_new, table, upsert
 from muster_controller.store.tables import Received, Watermark
 
 # A stream cannot run further ahead of its watermark than this, so that a device cannot fill the table.
 # An outbox of 64 MB holds fewer messages.
 MAX_AHEAD = 100_000
 
-_AT_ONCE = 1_000  # SQLite takes a limited number of parameters
 Stream = tuple[str, int]  # device, epoch
 Name = tuple[str, int, int]  # device, epoch, sequence
+
+_AT_ONCE = 1_000  # SQLite takes a limited number of parameters
+_STREAMS: BindParameter[Stream] = bindparam("streams", expanding=True)
+_MARKED, _AHEAD = table(Watermark).c, table(Received).c
+_MARKS = sqlalchemy.select(_MARKED.device, _MARKED.epoch, _MARKED.upto).where(
+    tuple_(_MARKED.device, _MARKED.epoch).in_(_STREAMS)
+)
+_BEYOND = sqlalchemy.select(_AHEAD.device, _AHEAD.epoch, _AHEAD.sequence).where(
+    tuple_(_AHEAD.device, _AHEAD.epoch).in_(_STREAMS)
+)
 
 
 @dataclass(frozen=True)
@@ -62,16 +72,14 @@ def skip(session: Session, stream: Stream, upto: int) -> None:
 
 def watermarks(session: Session, streams: set[Stream]) -> dict[Stream, int]:
     """Return the watermark of each stream; 0 where nothing is stored yet."""
-    key = tuple_(col(Watermark.device), col(Watermark.epoch))
-    query = select(Watermark).where(key.in_(streams))
-    held = {(row.device, row.epoch): row.upto for row in session.exec(query)}
+    rows = ask(session, _MARKS, streams=list(streams))
+    held = {(device, epoch): upto for device, epoch, upto in rows}
     return dict.fromkeys(sorted(streams), 0) | held
 
 
 def _beyond(session: Session, streams: set[Stream]) -> set[Name]:
-    key = tuple_(col(Received.device), col(Received.epoch))
-    query = select(Received.device, Received.epoch, Received.sequence).where(key.in_(streams))
-    return {(device, epoch, sequence) for device, epoch, sequence in session.exec(query)}
+    rows = ask(session, _BEYOND, streams=list(streams))
+    return {(device, epoch, sequence) for device, epoch, sequence in rows}
 
 
 def _contiguous(stream: Stream, upto: int, known: set[Name]) -> int:

@@ -4,14 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import sqlalchemy
+from sqlalchemy import Row, bindparam
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.alarms.jobs import TRANSITIONS, JobEvent, JobState, Past
 from muster_controller.store.alarm_tables import Job
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_models.errors import ConflictError, NotFoundError
 
 COMMAND = "command"
+_COLUMNS = table(Job).c
+_OVERDUE = (
+    sqlalchemy.select(*_COLUMNS)
+    .where(_COLUMNS.state == "running", _COLUMNS.runs != COMMAND, _COLUMNS.deadline_at < bindparam("now"))
+    .order_by(_COLUMNS.id)
+)
 
 
 @dataclass(frozen=True)
@@ -99,10 +108,7 @@ def queued(session: Session) -> list[Found]:
 
 def overdue(session: Session, now: float) -> list[Found]:
     """Return the jobs of webhooks that should have ended by now."""
-    query = select(Job).where(
-        Job.state == "running", Job.runs != COMMAND, col(Job.deadline_at) < milliseconds(now)
-    )
-    return [_found(row) for row in session.exec(query.order_by(col(Job.id)))]
+    return [_found(row) for row in ask(session, _OVERDUE, now=milliseconds(now))]
 
 
 def orphans(session: Session, fence: str) -> list[Found]:
@@ -159,11 +165,11 @@ def _row(session: Session, number: int) -> Job:
     return row
 
 
-def _state(row: Job) -> JobState:
+def _state(row: Job | Row[Any]) -> JobState:
     return cast("JobState", row.state)
 
 
-def _found(row: Job) -> Found:
+def _found(row: Job | Row[Any]) -> Found:
     assert row.id is not None
     return Found(
         id=row.id,

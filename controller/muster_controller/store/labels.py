@@ -3,16 +3,30 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy
 from sqlalchemy import delete, func, insert
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.labels.counts import Counts, from_document, total
 from muster_controller.domain.labels.detector import Round
-from muster_controller.store.engine import table, upsert
+from muster_controller.store.engine import ask, table, upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import Labelled, LabelRecord, LabelState, Version
 
 _AT_ONCE = 500  # SQLite takes a limited number of parameters
+# One seek in the index per version, however many labels there are.
+_RECORDS, _STATES = table(LabelRecord).c, table(LabelState).c
+_NEWEST = sqlalchemy.select(
+    table(Version).c.digest,
+    sqlalchemy.select(func.max(_RECORDS.id))
+    .where(_RECORDS.digest == table(Version).c.digest)
+    .scalar_subquery(),
+)
+_WATCHED = sqlalchemy.select(_STATES.digest, _STATES.upto, _STATES.active)
+_OLDEST = (
+    sqlalchemy.select(func.min(table(Labelled).c.at)),
+    sqlalchemy.select(func.min(_RECORDS.end)),
+)
 
 
 @dataclass(frozen=True)
@@ -197,16 +211,12 @@ def between(session: Session, wanted: Wanted) -> list[Entry]:
 
 def pending(session: Session) -> list[str]:
     """Return the digests of versions of which there is news, or an alarm that stands."""
-    # One seek in the index per version, however many labels there are.
-    last_of = select(func.max(LabelRecord.id)).where(LabelRecord.digest == Version.digest).scalar_subquery()
-    newest = select(Version.digest, last_of)
-    upto = {row.digest: row for row in session.exec(select(LabelState))}
+    watched = ask(session, _WATCHED).all()
+    upto = {digest: number for digest, number, _ in watched}
     news = {
-        digest
-        for digest, last in session.exec(newest)
-        if digest not in upto or (last or 0) > upto[digest].upto
+        digest for digest, last in ask(session, _NEWEST) if digest not in upto or (last or 0) > upto[digest]
     }
-    return sorted(news | {digest for digest, row in upto.items() if row.active})
+    return sorted(news | {digest for digest, _, is_active in watched if is_active})
 
 
 def watched(session: Session, digest: str) -> Watched | None:
@@ -229,8 +239,7 @@ def save(session: Session, digest: str, held: Watched, *, now: float) -> None:
 
 def has_older(session: Session, before: float) -> bool:
     """Tell whether there are labels of predictions, or counts, from before an instant."""
-    oldest = select(func.min(Labelled.at)), select(func.min(LabelRecord.end))
-    found: list[int | None] = [session.exec(query).one() for query in oldest]
+    found: list[int | None] = [ask(session, query).scalar_one() for query in _OLDEST]
     return any(at is not None and at < milliseconds(before) for at in found)
 
 

@@ -5,14 +5,16 @@ Each part is read only where the plan asks for it, and of witnesses alone where 
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import func
+import sqlalchemy
+from sqlalchemy import bindparam, func
 from sqlmodel import Session, col, select
 
-from muster_controller.domain.facts import LabelFacts, Observed
+from muster_controller.domain.facts import FirstCrash, LabelFacts, Observed
 from muster_controller.domain.labels.counts import from_document
 from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.domain.rollouts.states import State
 from muster_controller.store import versions
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import (
     EventRecord,
@@ -26,6 +28,23 @@ MAX_LABELS = 5_000  # entries in one tick; the next one takes the rest
 MAX_CRASHING = 100  # devices, those with the most crashes: one is enough to decide
 _AT_ONCE = 500  # SQLite takes a limited number of parameters
 _UNDER_WAY = ("running", "paused")
+_COUNT = func.count()
+_EVENTS, _ROLLOUTS, _MEMBERS = table(EventRecord).c, table(RolloutRecord).c, table(RolloutMember).c
+_CRASHES = (
+    sqlalchemy.select(_EVENTS.device, _COUNT)
+    .where(_EVENTS.digest == bindparam("digest"), _EVENTS.kind == "crashed")
+    .where(_EVENTS.at >= bindparam("since"), _EVENTS.device != "")
+    .group_by(_EVENTS.device)
+    .order_by(_COUNT.desc(), _EVENTS.device)
+    .limit(MAX_CRASHING)
+)
+_BESIDE = (
+    sqlalchemy.select(_MEMBERS.device)
+    .join(table(RolloutRecord), _ROLLOUTS.id == _MEMBERS.rollout)
+    .where(_ROLLOUTS.model != bindparam("model"), _ROLLOUTS.phase.in_(_UNDER_WAY))
+    .where(_MEMBERS.device.in_(bindparam("devices", expanding=True)))
+    .where(_MEMBERS.given.is_not(None), _MEMBERS.withdrawn == "")
+)
 
 
 def observe(session: Session, plan: Plan, state: State) -> Observed:
@@ -33,6 +52,7 @@ def observe(session: Session, plan: Plan, state: State) -> Observed:
     found, upto = _labels(session, plan, state) if _wants_labels(plan) else ([], state.ledger.labels_upto)
     return Observed(
         crashes=_crashes(session, plan, state) if plan.limits.crashes_per_device is not None else {},
+        first_crashes=_first_crashes(session, plan, state) if plan.margins.crashes is not None else {},
         agreement=_agreement(session, plan, state) if plan.limits.agreement is not None else {},
         reliability=reliability(session, plan) if plan.margins.estimate is not None else {},
         labels=found,
@@ -46,20 +66,29 @@ def _wants_labels(plan: Plan) -> bool:
 
 
 def _crashes(session: Session, plan: Plan, state: State) -> dict[str, int]:
-    count = func.count()
-    query = (
-        select(EventRecord.device, count)
-        .where(
-            EventRecord.digest == plan.digest,
-            EventRecord.kind == "crashed",
-            col(EventRecord.at) >= milliseconds(state.started_at),
-            EventRecord.device != "",
+    found = ask(session, _CRASHES, digest=plan.digest, since=milliseconds(state.started_at))
+    return dict(found.all())
+
+
+def _first_crashes(session: Session, plan: Plan, state: State) -> dict[str, FirstCrash]:
+    first: dict[str, FirstCrash] = {}
+    digests = [plan.digest, *([plan.previous] if plan.previous is not None else ())]
+    for devices in _parts(state.witnesses):
+        query = (
+            select(EventRecord.device, EventRecord.digest, func.min(EventRecord.at))
+            .where(
+                col(EventRecord.digest).in_(digests),
+                EventRecord.kind == "crashed",
+                col(EventRecord.at) >= milliseconds(state.started_at),
+                col(EventRecord.device).in_(devices),
+            )
+            .group_by(EventRecord.device, EventRecord.digest)
         )
-        .group_by(EventRecord.device)
-        .order_by(count.desc(), EventRecord.device)
-        .limit(MAX_CRASHING)
-    )
-    return dict(session.exec(query).all())
+        for device, digest, at in session.exec(query):
+            known = first.get(device)
+            if known is None or seconds(at) < known.at:
+                first[device] = FirstCrash(seconds(at), digest == plan.digest)
+    return first
 
 
 def _agreement(session: Session, plan: Plan, state: State) -> dict[str, tuple[int, int]]:
@@ -114,18 +143,7 @@ def _beside(session: Session, plan: Plan, state: State) -> tuple[str, ...]:
     """Return the witnesses that a rollout of another model has given a version and may yet take back."""
     found: set[str] = set()
     for devices in _parts(state.witnesses):
-        query = (
-            select(RolloutMember.device)
-            .join(RolloutRecord, col(RolloutRecord.id) == col(RolloutMember.rollout))
-            .where(
-                RolloutRecord.model != plan.model,
-                col(RolloutRecord.phase).in_(_UNDER_WAY),
-                col(RolloutMember.device).in_(devices),
-                col(RolloutMember.given).is_not(None),
-                RolloutMember.withdrawn == "",
-            )
-        )
-        found |= set(session.exec(query))
+        found |= set(ask(session, _BESIDE, model=plan.model, devices=list(devices)).scalars())
     return tuple(sorted(found))
 
 

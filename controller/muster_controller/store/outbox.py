@@ -8,16 +8,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func
+import sqlalchemy
+from sqlalchemy import bindparam, delete, func
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.alarms.notices import Told
 from muster_controller.store.alarm_tables import Delivery, ReceiverRecord
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 
 WAITING, DELIVERED, GIVEN_UP = "waiting", "delivered", "given-up"
 KEPT_SECONDS = 7 * 86_400.0  # for people to look at, once it has arrived or was given up
 PRUNE_AT_ONCE = 1000
+_COLUMNS = table(Delivery).c
+_OLD = sqlalchemy.select(_COLUMNS.id).where(_COLUMNS.ended_at < bindparam("before")).limit(1)
 
 
 @dataclass(frozen=True)
@@ -235,8 +239,7 @@ def abandon(session: Session, webhooks: Iterable[str], now: float) -> None:
 
 def has_to_prune(session: Session, now: float) -> bool:
     """Tell whether something ended long ago."""
-    query = select(Delivery.id).where(col(Delivery.ended_at) < milliseconds(now - KEPT_SECONDS))
-    return session.exec(query.limit(1)).first() is not None
+    return ask(session, _OLD, before=milliseconds(now - KEPT_SECONDS)).first() is not None
 
 
 def prune(session: Session, now: float) -> None:

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 
 import msgspec
+import sqlalchemy
 from sqlmodel import Session, delete
 
 from muster_controller.store import untold
-from muster_controller.store.engine import upsert
+from muster_controller.store.engine import ask, table, upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.order_tables import ReportingRecord
 from muster_models.wire import Reporting
+
+_COLUMNS = table(ReportingRecord).c
+_ORDERED = sqlalchemy.select(_COLUMNS.content, _COLUMNS.changed_at).where(_COLUMNS.id == 1)
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,11 @@ class Ordered:
 
 def ordered(session: Session) -> Ordered | None:
     """Return what an operator ordered; None where the settings file decides."""
-    row = session.get(ReportingRecord, 1)
+    row = ask(session, _ORDERED).first()
     if row is None:
         return None
-    return Ordered(msgspec.convert(row.content, Reporting), seconds(row.changed_at))
+    content, changed_at = row
+    return Ordered(msgspec.convert(content, Reporting), seconds(changed_at))
 
 
 def current(session: Session, default: Reporting) -> Reporting:

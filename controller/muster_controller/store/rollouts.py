@@ -8,17 +8,55 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, func, or_, update
+import sqlalchemy
+from sqlalchemy import CursorResult, bindparam, func, or_, update
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.rollouts.members import Failure, Member
-from muster_controller.store.engine import upsert
+from muster_controller.store.engine import ask, table, upsert
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import EvidenceRecord, RolloutMember, RolloutRecord
 from muster_models.errors import NotFoundError
 
 Document = dict[str, Any]
 LIVE = ("pending-approval", "scheduled", "running", "paused", "rolling-back", "rollback-incomplete")
+_COLUMNS, _HELD = table(RolloutRecord).c, table(RolloutMember).c
+_TICKING = (
+    sqlalchemy.select(_COLUMNS.model, _COLUMNS.id, _COLUMNS.fence)
+    .where(_COLUMNS.ticking)
+    .order_by(_COLUMNS.model, _COLUMNS.id.desc())
+)
+_STEP = (
+    update(table(RolloutRecord))
+    .where(_COLUMNS.id == bindparam("number"), _COLUMNS.fence == bindparam("read"))
+    .values(
+        phase=bindparam("to_phase"),
+        ticking=bindparam("to_ticking"),
+        state=bindparam("to_state"),
+        updated_at=bindparam("at"),
+        fence=_COLUMNS.fence + 1,
+    )
+)
+# Columns, not rows: a fleet has many members.
+_MEMBERS = (
+    sqlalchemy.select(
+        _HELD.device,
+        _HELD.arm,
+        _HELD.given,
+        _HELD.tries,
+        _HELD.retry_at,
+        _HELD.failure,
+        _HELD.detail,
+        _HELD.acknowledged,
+        _HELD.withdrawn,
+    )
+    .where(_HELD.rollout == bindparam("number"))
+    .order_by(_HELD.device)
+)
+_OTHERS = sqlalchemy.select(_COLUMNS.id).where(_COLUMNS.model == bindparam("model"))
+_IS_LIVE, _IS_LATER = _COLUMNS.phase.in_(LIVE), _COLUMNS.id > bindparam("number")
+_LIVE, _LATER = _OTHERS.where(_IS_LIVE), _OTHERS.where(_IS_LATER)
+_RIVALS = _OTHERS.where(or_(_IS_LIVE, _IS_LATER), _COLUMNS.id != bindparam("number"))
 
 
 @dataclass(frozen=True)
@@ -104,12 +142,8 @@ def in_phases(session: Session, phases: Collection[str], *, model: str | None = 
 
 def ticking(session: Session) -> dict[str, dict[int, int]]:
     """Return the rollouts that time alone may change: by model, the fence of each, newest first."""
-    query = select(RolloutRecord.model, RolloutRecord.id, RolloutRecord.fence)
     found: dict[str, dict[int, int]] = {}
-    for model, number, fence in session.exec(
-        query.where(col(RolloutRecord.ticking)).order_by(RolloutRecord.model, col(RolloutRecord.id).desc())
-    ):
-        assert number is not None
+    for model, number, fence in ask(session, _TICKING):
         found.setdefault(model, {})[number] = fence
     return found
 
@@ -129,34 +163,31 @@ def save(
     Args:
         fence: That was read with the state on which the step was decided.
     """
-    step = update(RolloutRecord).where(col(RolloutRecord.id) == number, col(RolloutRecord.fence) == fence)
-    values = {
-        "phase": phase,
-        "ticking": ticking,
-        "state": dict(state),
-        "updated_at": milliseconds(now),
-        "fence": fence + 1,
-    }
-    done = session.execute(step.values(values).execution_options(synchronize_session=False))
+    done = ask(
+        session,
+        _STEP,
+        number=number,
+        read=fence,
+        to_phase=phase,
+        to_ticking=ticking,
+        to_state=dict(state),
+        at=milliseconds(now),
+    )
     assert isinstance(done, CursorResult)
     return done.rowcount == 1
 
 
+def keep_plan(
+    session: Session, number: int, *, digest: str, previous: str | None, plan: Mapping[str, Any]
+) -> None:
+    """Store another plan of a rollout, in the transaction of the step that takes it."""
+    values = {"digest": digest, "previous": previous, "plan": dict(plan)}
+    edited = update(RolloutRecord).where(col(RolloutRecord.id) == number).values(values)
+    session.execute(edited.execution_options(synchronize_session=False))
+
+
 def members(session: Session, number: int) -> dict[str, Member]:
     """Return the members of a rollout, by device."""
-    # Columns, not rows: a fleet has many members.
-    query = select(
-        RolloutMember.device,
-        RolloutMember.arm,
-        RolloutMember.given,
-        RolloutMember.tries,
-        RolloutMember.retry_at,
-        RolloutMember.failure,
-        RolloutMember.detail,
-        RolloutMember.acknowledged,
-        RolloutMember.withdrawn,
-    )  # type: ignore[call-overload]  # typed for four columns at most
-    of_rollout = query.where(RolloutMember.rollout == number).order_by(RolloutMember.device)
     return {
         device: Member(
             arm,
@@ -167,8 +198,8 @@ def members(session: Session, number: int) -> dict[str, Member]:
             acknowledged,
             withdrawn,
         )
-        for device, arm, given, tries, retry_at, failure, detail, acknowledged, withdrawn in session.execute(
-            of_rollout
+        for device, arm, given, tries, retry_at, failure, detail, acknowledged, withdrawn in ask(
+            session, _MEMBERS, number=number
         )
     }
 
@@ -199,19 +230,18 @@ def elsewhere(session: Session, model: str, number: int | None) -> dict[str, int
     Args:
         number: Of the rollout that asks; None for one that is not stored yet.
     """
-    rivals: ColumnElement[bool] = col(RolloutRecord.phase).in_(LIVE)
-    if number is not None:
-        rivals = or_(rivals, col(RolloutRecord.id) > number)
-    others = select(RolloutRecord.id).where(RolloutRecord.model == model, rivals, RolloutRecord.id != number)
-    found = list(session.exec(others))
+    if number is None:
+        rivals = ask(session, _LIVE, model=model)
+    else:
+        rivals = ask(session, _RIVALS, model=model, number=number)
+    found = list(rivals.scalars())
     query = select(RolloutMember.device, RolloutMember.rollout).where(col(RolloutMember.rollout).in_(found))
     return dict(session.exec(query).all()) if found else {}
 
 
 def newer(session: Session, model: str, number: int) -> set[str]:
     """Return the devices that belong to a newer rollout of a model: that one decides for them."""
-    later = select(RolloutRecord.id).where(RolloutRecord.model == model, col(RolloutRecord.id) > number)
-    found = list(session.exec(later))
+    found = list(ask(session, _LATER, model=model, number=number).scalars())
     query = select(RolloutMember.device).where(col(RolloutMember.rollout).in_(found))
     return set(session.exec(query)) if found else set()
 

@@ -2,17 +2,29 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine, delete, func, update
+import sqlalchemy
+from sqlalchemy import Engine, Row, bindparam, delete, func, update
 from sqlmodel import Session, col, select
 
 from muster_controller.domain.samples import Held, Order, check_sample
 from muster_controller.store import untold, versions
-from muster_controller.store.engine import erase_deleted, overwrite_deleted
+from muster_controller.store.engine import ask, erase_deleted, overwrite_deleted, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.sample_tables import SampleDevice, SampleOrderRecord, SampleRecord
 from muster_models.errors import MessageError, NotFoundError, Reason
 from muster_models.wire import Sample, SampleOrder
+
+_ORDERS, _ASKED = table(SampleOrderRecord).c, table(SampleDevice).c
+_OPEN = (
+    sqlalchemy.select(*_ORDERS, _ASKED.device)
+    .join(table(SampleDevice), _ASKED.order_id == _ORDERS.id)
+    .where(_ORDERS.ended_at.is_(None), _ORDERS.expires_at > bindparam("now"))
+    .where(_ASKED.device.in_(bindparam("devices", expanding=True)))
+    .order_by(_ORDERS.id)
+)
+_DUE = sqlalchemy.select(*_ORDERS).where(_ORDERS.ended_at.is_(None), _ORDERS.expires_at <= bindparam("now"))
 
 
 @dataclass(frozen=True)
@@ -70,9 +82,11 @@ def get(session: Session, number: int) -> Order:
     return _order(row)
 
 
-def newest(session: Session, limit: int) -> list[Order]:
-    """Return orders, newest first."""
+def newest(session: Session, limit: int, *, model: str | None = None) -> list[Order]:
+    """Return orders, newest first; of one model, or of all."""
     query = select(SampleOrderRecord).order_by(col(SampleOrderRecord.id).desc()).limit(limit)
+    if model is not None:
+        query = query.where(SampleOrderRecord.model == model)
     return [_order(row) for row in session.exec(query)]
 
 
@@ -95,16 +109,9 @@ def batches(session: Session, number: int, *, after: int, limit: int) -> list[Ba
 
 def open_orders(session: Session, devices: Collection[str], now: float) -> dict[str, list[SampleOrder]]:
     """Return what each of some devices is told of the orders that hold."""
-    query = (
-        select(SampleOrderRecord, SampleDevice.device)
-        .join(SampleDevice, col(SampleDevice.order_id) == col(SampleOrderRecord.id))
-        .where(col(SampleOrderRecord.ended_at).is_(None), SampleOrderRecord.expires_at > milliseconds(now))
-        .where(col(SampleDevice.device).in_(devices))
-        .order_by(col(SampleOrderRecord.id))
-    )
     found: dict[str, list[SampleOrder]] = {}
-    for row, device in session.exec(query):
-        found.setdefault(device, []).append(_order(row).told())
+    for row in ask(session, _OPEN, now=milliseconds(now), devices=list(devices)):
+        found.setdefault(row.device, []).append(_order(row).told())
     return found
 
 
@@ -146,10 +153,7 @@ def receive(session: Session, sample: Sample, now: float) -> None:
 
 def due(session: Session, now: float) -> list[Order]:
     """Return the orders that are past their end and whose rows are still here."""
-    query = select(SampleOrderRecord).where(
-        col(SampleOrderRecord.ended_at).is_(None), SampleOrderRecord.expires_at <= milliseconds(now)
-    )
-    return [_order(row) for row in session.exec(query)]
+    return [_order(row) for row in ask(session, _DUE, now=milliseconds(now))]
 
 
 def end(session: Session, numbers: Sequence[int], now: float) -> int:
@@ -174,7 +178,7 @@ def erase(engine: Engine) -> None:
     erase_deleted(engine, SampleRecord)
 
 
-def _order(row: SampleOrderRecord) -> Order:
+def _order(row: SampleOrderRecord | Row[Any]) -> Order:
     assert row.id is not None
     return Order(
         id=row.id,

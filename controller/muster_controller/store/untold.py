@@ -30,6 +30,11 @@ def note_model(session: Session, model: str) -> None:
     _note(session, select(Assignment.device).where(Assignment.model == model))
 
 
+def note_assigned(session: Session, rollout: int, since: int) -> None:
+    """Note every device that a rollout assigned a version at one instant, Unix milliseconds."""
+    _note(session, select(Assignment.device).where(Assignment.rollout == rollout, Assignment.since == since))
+
+
 def note_all(session: Session) -> None:
     """Note every device that was not revoked."""
     _note(session, select(Device.id).where(col(Device.revoked_at).is_(None)))

@@ -3,13 +3,22 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import sqlalchemy
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import Version
 from muster_models.errors import ConflictError, NotFoundError
 from muster_models.manifest import Manifest, parse
 from muster_models.trust.verified import VerifiedManifest
+
+_COLUMNS = table(Version).c
+_ASKED = _COLUMNS.digest.in_(bindparam("digests", expanding=True))
+_BASELINES = sqlalchemy.select(_COLUMNS.digest, _COLUMNS.model, _COLUMNS.baseline).where(_ASKED)
+_NAMES = sqlalchemy.select(_COLUMNS.digest, _COLUMNS.version).where(_ASKED)
+_STREAMS = sqlalchemy.select(_COLUMNS.model, _COLUMNS.baseline).distinct()
 
 
 @dataclass(frozen=True)
@@ -116,21 +125,18 @@ def withdraw(session: Session, digest: str, now: float) -> None:
 
 def baselines(session: Session, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return model and baseline of the versions among ``digests`` that are known."""
-    query = select(Version.digest, Version.model, Version.baseline).where(
-        col(Version.digest).in_(set(digests))
-    )
-    return {digest: (model, baseline) for digest, model, baseline in session.exec(query)}
+    rows = ask(session, _BASELINES, digests=list(set(digests)))
+    return {digest: (model, baseline) for digest, model, baseline in rows}
 
 
 def names(session: Session, digests: Iterable[str]) -> dict[str, str]:
     """Return the name (``1.2.0``) of the versions among ``digests`` that are known."""
-    query = select(Version.digest, Version.version).where(col(Version.digest).in_(set(digests)))
-    return dict(session.exec(query).all())
+    return dict(ask(session, _NAMES, digests=list(set(digests))).all())
 
 
 def streams(session: Session) -> list[tuple[str, str]]:
     """Return every (model, baseline) that a released version has, in order."""
-    return sorted(session.exec(select(Version.model, Version.baseline).distinct()))
+    return sorted((model, baseline) for model, baseline in ask(session, _STREAMS))
 
 
 def _by_name(session: Session, model: str, version: str) -> Version | None:

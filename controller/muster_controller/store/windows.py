@@ -3,17 +3,30 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import delete, insert
+import sqlalchemy
+from sqlalchemy import Row, Select, bindparam, delete, insert
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
-from muster_controller.store.engine import table
+from muster_controller.store.engine import ask, table
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.tables import WindowRecord
 from muster_models.wire import Window
 
 AT_ONCE = 500  # rows of a long answer that are in memory together
+
+_COLUMNS = table(WindowRecord).c
+_ADD = insert(table(WindowRecord))
+# Columns, not rows, because each is read in every pass.
+_NEWER: Select[Any] = (
+    sqlalchemy.select(*_COLUMNS)
+    .where(_COLUMNS.model == bindparam("model"), _COLUMNS.id > bindparam("upto"))
+    .order_by(_COLUMNS.id)
+    .limit(bindparam("limit"))
+)
+_AFTER = _NEWER.where(_COLUMNS.baseline == bindparam("baseline"))
+_OLDER = sqlalchemy.select(_COLUMNS.id).where(_COLUMNS.received_at < bindparam("before")).limit(1)
 
 
 @dataclass(frozen=True)
@@ -66,13 +79,13 @@ def add(session: Session, windows: Iterable[tuple[Window, int]], now: float) -> 
         for window, sampled in windows
     ]
     if rows:
-        session.execute(insert(table(WindowRecord)), rows)
+        session.execute(_ADD, rows)
 
 
 def after(session: Session, model: str, baseline: str, *, upto: int, limit: int) -> list[StoredWindow]:
     """Return the windows of a model on a baseline that came after the one numbered ``upto``, oldest first."""
-    of_it = select(WindowRecord).where(WindowRecord.model == model, WindowRecord.baseline == baseline)
-    return _next(session, of_it, upto=upto, limit=limit)
+    found = ask(session, _AFTER, model=model, baseline=baseline, upto=upto, limit=limit)
+    return [_window(row) for row in found]
 
 
 def history(
@@ -94,7 +107,7 @@ def history(
 
 def newer(session: Session, model: str, *, upto: int, limit: int) -> list[StoredWindow]:
     """Return the windows of a model, on any baseline, that came after ``upto``, oldest first."""
-    return _next(session, select(WindowRecord).where(WindowRecord.model == model), upto=upto, limit=limit)
+    return [_window(row) for row in ask(session, _NEWER, model=model, upto=upto, limit=limit)]
 
 
 def recent(session: Session, model: str, digest: str, *, since: float, limit: int) -> list[StoredWindow]:
@@ -161,8 +174,7 @@ def of_devices(
 
 def has_older(session: Session, before: float) -> bool:
     """Tell whether a window was received before an instant."""
-    query = select(WindowRecord.id).where(WindowRecord.received_at < milliseconds(before)).limit(1)
-    return session.exec(query).first() is not None
+    return ask(session, _OLDER, before=milliseconds(before)).first() is not None
 
 
 def prune(session: Session, before: float, limit: int) -> int:
@@ -179,14 +191,7 @@ def prune(session: Session, before: float, limit: int) -> int:
     return len(gone.all())
 
 
-def _next(
-    session: Session, query: SelectOfScalar[WindowRecord], *, upto: int, limit: int
-) -> list[StoredWindow]:
-    following = query.where(col(WindowRecord.id) > upto).order_by(col(WindowRecord.id)).limit(limit)
-    return [_window(row) for row in session.exec(following)]
-
-
-def _window(row: WindowRecord) -> StoredWindow:
+def _window(row: WindowRecord | Row[Any]) -> StoredWindow:
     assert row.id is not None
     return StoredWindow(
         id=row.id,

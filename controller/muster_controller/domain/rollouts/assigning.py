@@ -1,6 +1,6 @@
 """What a rollout wants its devices to run: follows from the plan, the phase and the members alone."""
 
-from muster_controller.domain.rollouts.members import Member, changed
+from muster_controller.domain.rollouts.members import Member, changed, was_touched
 from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.domain.rollouts.states import RolloutPhase, State
 
@@ -22,13 +22,6 @@ def reassigned(plan: Plan, before: State, after: State) -> dict[str, str | None]
     if (before.phase in _GOING_BACK) is (after.phase in _GOING_BACK):
         return _wanted(plan, after, changed(before.members, after.members))
     return assignments(plan, after)
-
-
-def was_touched(member: Member) -> bool:
-    """Tell whether a member may have the version, or a part of it."""
-    return (
-        member.given is not None or member.tries > 0 or member.failure is not None or member.withdrawn != ""
-    )
 
 
 def _wanted(plan: Plan, state: State, members: dict[str, Member]) -> dict[str, str | None]:

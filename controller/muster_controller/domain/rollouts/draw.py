@@ -1,8 +1,9 @@
 """The draw: which devices are the control, and which stage each other one belongs to.
 
 A seeded hash gives every device a place between 0 and 1. Cuts, fixed when the rollout starts, divide that
-line: first the control, then the stages. The same seed and devices give the same arms. The draw is made once
-and kept as members; a late joiner of a dynamic rollout falls into an arm as randomly as the others did.
+line: first the control, then the stages. The same model, seed and devices give the same arms; another model
+has a line of its own, so that no device is the first to be given every new version. The draw is made once and
+kept as members; a late joiner of a dynamic rollout falls into an arm as randomly as the others did.
 """
 
 import hashlib
@@ -43,9 +44,14 @@ class Cuts(Struct, frozen=True):
         return next(index for index, cut in enumerate(self.stages) if place <= cut)
 
 
-def place(seed: str, device: str) -> str:
-    """Return where a device stands on the line, as hexadecimal digits."""
-    return hashlib.sha256(f"{seed}\n{device}".encode()).hexdigest()[:16]
+def line_of(plan: Plan) -> str:
+    """Return the name of the line on which a plan draws: of its model, and of its seed."""
+    return f"{plan.model}\n{plan.seed}"
+
+
+def place(line: str, device: str) -> str:
+    """Return where a device stands on a line of ``line_of``, as hexadecimal digits."""
+    return hashlib.sha256(f"{line}\n{device}".encode()).hexdigest()[:16]
 
 
 def cohort(plan: Plan, devices: Mapping[str, DeviceFacts]) -> list[str]:
@@ -61,7 +67,8 @@ def chosen(plan: Plan, devices: Mapping[str, DeviceFacts]) -> list[str]:
 
 def draw(plan: Plan, devices: Iterable[str]) -> Cuts:
     """Cut the line for a cohort; there is no control without a previous version or with one device only."""
-    places = sorted(place(plan.seed, device) for device in devices)
+    line = line_of(plan)
+    places = sorted(place(line, device) for device in devices)
     total = len(places)
     controls = 0
     if plan.previous is not None and plan.control > 0 and total > 1:
@@ -81,7 +88,8 @@ def _size(stage: Stage, total: int) -> int:
 
 def arms(plan: Plan, cuts: Cuts, devices: Iterable[str]) -> dict[str, int]:
     """Return the stage of every device, or ``CONTROL``."""
-    return {device: cuts.arm(place(plan.seed, device)) for device in devices}
+    line = line_of(plan)
+    return {device: cuts.arm(place(line, device)) for device in devices}
 
 
 def joiners(plan: Plan, cuts: Cuts, members: Collection[str], devices: Iterable[str]) -> dict[str, Member]:
@@ -96,12 +104,12 @@ def witnesses(plan: Plan, drawn: Mapping[str, int], watched: Mapping[str, int] =
     With them there are at most ``WITNESSES`` of each arm. Whoever is watched stays so: what was learned of
     its time before is not thrown away.
     """
-    room = Counter(watched.values())
+    line, room = line_of(plan), Counter(watched.values())
     names: dict[int, list[str]] = {}
     for device, arm in drawn.items():
         names.setdefault(arm, []).append(device)
     return {
         device: arm
         for arm, found in names.items()
-        for device in nsmallest(WITNESSES - room[arm], found, key=lambda name: place(plan.seed, name))
+        for device in nsmallest(WITNESSES - room[arm], found, key=lambda name: place(line, name))
     }

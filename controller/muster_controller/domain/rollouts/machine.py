@@ -16,16 +16,21 @@ A clock that went back moves no deadline and promotes nothing; harm rolls back w
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
 
-from muster_controller.domain.facts import Facts
+from muster_controller.domain.facts import DeviceFacts, Facts
+from muster_controller.domain.fleet import fleet_of
 from muster_controller.domain.rollouts.admitting.admission import admit_due
 from muster_controller.domain.rollouts.admitting.pace import after_failure
-from muster_controller.domain.rollouts.assigning import assignments, reassigned, was_touched
+from muster_controller.domain.rollouts.assigning import assignments, reassigned
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.judging.evidence import Verdict
 from muster_controller.domain.rollouts.judging.experiment import Cast
@@ -36,13 +41,25 @@ from muster_controller.domain.rollouts.moves import advance, go_back, hold, stan
 from muster_controller.domain.rollouts.orders import abort, pause, promote_by_order, resume, retry, roll_back
 from muster_controller.domain.rollouts.outcome import Outcome, Trialled, has_returned, observe
 from muster_controller.domain.rollouts.planning.plan import Plan
-from muster_controller.domain.rollouts.starting import approve, await_start, join, start, withhold
+from muster_controller.domain.rollouts.roster import Crowd, Mask, Roster, roster_of
+from muster_controller.domain.rollouts.sight import Sight
+from muster_controller.domain.rollouts.starting import (
+    approve,
+    await_start,
+    disown,
+    edit,
+    join,
+    start,
+    withhold,
+)
 from muster_controller.domain.rollouts.states import (
     NAMED,
     Abort,
     Approve,
     Code,
     Decision,
+    Disown,
+    Edit,
     Event,
     Pause,
     Promote,
@@ -63,6 +80,8 @@ __all__ = [
     "Approve",
     "Code",
     "Decision",
+    "Disown",
+    "Edit",
     "Event",
     "Pause",
     "Promote",
@@ -101,6 +120,10 @@ def decide(plan: Plan, state: State, event: Event) -> Decision:  # noqa: C901, P
             return approve(plan, state, event)
         case Withhold():
             return withhold(plan, state, event)
+        case Edit():
+            return edit(plan, state, event)
+        case Disown():
+            return disown(plan, state, event)
         case Pause():
             return pause(state, event)
         case Resume():
@@ -124,7 +147,8 @@ def needs_ticks(plan: Plan, state: State) -> bool:
     """Tell whether time can change anything: the rollout is live, or it still has somebody to serve."""
     if state.phase is not RolloutPhase.COMPLETED:
         return is_live(state)
-    return plan.dynamic or any(m.given is None and not m.withdrawn for m in state.members.values())
+    columns = roster_of(state.members).columns
+    return plan.dynamic or bool(np.any(~columns.is_given() & ~columns.table["is_withdrawn"]))
 
 
 def to_json(state: State) -> dict[str, Any]:
@@ -136,10 +160,12 @@ def to_json(state: State) -> dict[str, Any]:
 
 def from_json(document: Mapping[str, Any], members: Mapping[str, Member]) -> State:
     """Return the state that ``to_json`` made, with its members."""
-    return replace(msgspec.convert(document, State, str_keys=True), members=dict(members))
+    return replace(msgspec.convert(document, State, str_keys=True), members=Roster(members))
 
 
-def _tick(plan: Plan, state: State, facts: Facts) -> Decision:
+def _tick(plan: Plan, state: State, told: Facts) -> Decision:
+    facts = dataclasses.replace(told, devices=fleet_of(told.devices))
+    state = replace(state, members=roster_of(state.members))
     if state.phase in _TO_BEGIN:
         return await_start(plan, state, facts)
     if state.phase in _UNDER_WAY:
@@ -166,7 +192,7 @@ def _observe(plan: Plan, state: State, facts: Facts) -> Decision:
         upto=facts.upto,
     )
     seen, changed = observe(plan, facts, state.members)
-    cast = Cast(chosen, {name for name in chosen if facts.is_reachable(facts.devices[name])})
+    cast = _cast(state, facts, chosen)
     evidence = judge(plan, ledger, seen, stage=state.stage, step=str(state.step), now=now, cast=cast)
     running = len(seen.of(Outcome.RUNNING))
     observed = replace(
@@ -186,6 +212,17 @@ def _observe(plan: Plan, state: State, facts: Facts) -> Decision:
     if state.phase is RolloutPhase.RUNNING:
         following = _go_on(plan, observed, seen, facts, was=state)
     return Decision(following, evidence if _is_news(state, following) else None, _tell(state, following))
+
+
+def _cast(state: State, facts: Facts, chosen: Mapping[str, int]) -> Cast:
+    """Return who is compared with whom."""
+    given = {name: state.members[name].given for name, arm in chosen.items() if arm != CONTROL}
+    return Cast(
+        chosen,
+        {name for name in chosen if facts.is_reachable(facts.devices[name])},
+        given={name: at for name, at in given.items() if at is not None},
+        crashed=facts.observed.first_crashes,
+    )
 
 
 def _watched(state: State, facts: Facts) -> dict[str, int]:
@@ -213,10 +250,9 @@ def _go_on(plan: Plan, state: State, seen: Trialled, facts: Facts, *, was: State
 
 
 def _has_anybody(state: State, facts: Facts) -> bool:
-    return any(
-        0 <= member.arm <= state.stage and not member.withdrawn and name in facts.devices
-        for name, member in state.members.items()
-    )
+    sight = Sight(facts, roster_of(state.members))
+    arm = sight.members["arm"]
+    return bool(np.any((arm >= 0) & (arm <= state.stage) & ~sight.members["is_withdrawn"] & sight.is_known))
 
 
 def _admit(plan: Plan, state: State, facts: Facts, *, running: int) -> State:
@@ -247,16 +283,11 @@ def _serve(plan: Plan, state: State, facts: Facts) -> State:
 
 def _watch_return(plan: Plan, state: State, facts: Facts) -> Decision:
     now = max(facts.now, state.at)
-    out = sorted(
-        name
-        for name, member in state.members.items()
-        if was_touched(member)
-        and (device := facts.devices.get(name)) is not None
-        and not has_returned(plan.digest, device, since=state.since)
-    )
+    out = _not_returned(plan, state, facts)
+    named = nsmallest(NAMED, out)
     more = f" and {len(out) - _TOLD} more" if len(out) > _TOLD else ""
-    waiting = f"devices to go back: {', '.join(out[:_TOLD])}{more}"
-    following = replace(state, unreturned=tuple(out[:NAMED]), returning=len(out), waiting=waiting, at=now)
+    waiting = f"devices to go back: {', '.join(named[:_TOLD])}{more}"
+    following = replace(state, unreturned=tuple(named), returning=len(out), waiting=waiting, at=now)
     if not out:
         following = replace(
             following, phase=RolloutPhase.ROLLED_BACK, code=_ended(state), deadline=None, waiting=""
@@ -266,6 +297,20 @@ def _watch_return(plan: Plan, state: State, facts: Facts) -> Decision:
             following, phase=RolloutPhase.ROLLBACK_INCOMPLETE, code=Code.DEADLINE, deadline=None
         )
     return Decision(following, notes=_tell(state, following))
+
+
+def _not_returned(plan: Plan, state: State, facts: Facts) -> AbstractSet[str]:
+    """Return the members that may have the version, and have not confirmed that they let go of it."""
+    sight, since = Sight(facts, roster_of(state.members)), state.since
+
+    def returned(seen: float | None) -> Mask:
+        def told(device: DeviceFacts) -> int:
+            return has_returned(plan.digest, dataclasses.replace(device, seen=seen), since=since)
+
+        return sight.by_kind(plan.digest, told).astype(np.bool_)
+
+    has = np.where(sight.seen > since, returned(math.inf), returned(None))
+    return Crowd(sight.names, sight.is_known & sight.members["was_touched"] & ~has)
 
 
 def _ended(state: State) -> Code:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct, frozen=True, gc=False):
     """Why a version does not run on a device, as the device told it.
 
     Attributes:
@@ -19,7 +19,7 @@ class Failure(Struct, frozen=True):
     detail: str = ""
 
 
-class Member(Struct, frozen=True):
+class Member(Struct, frozen=True, gc=False):
     """One device of the cohort.
 
     Attributes:
@@ -46,4 +46,17 @@ def changed(before: Mapping[str, Member], after: Mapping[str, Member]) -> dict[s
     """Return the members that are new or not what they were."""
     if before is after:
         return {}
-    return {device: member for device, member in after.items() if before.get(device) != member}
+    # Most are the very same, which is told sooner than that they are equal.
+    known = before.get
+    return {
+        device: member
+        for device, member in after.items()
+        if (old := known(device)) is not member and old != member
+    }
+
+
+def was_touched(member: Member) -> bool:
+    """Tell whether a member may have the version, or a part of it."""
+    return (
+        member.given is not None or member.tries > 0 or member.failure is not None or member.withdrawn != ""
+    )

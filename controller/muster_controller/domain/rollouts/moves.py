@@ -1,12 +1,14 @@
 """The moves of a rollout: from one state to the next, once it is known what happened."""
 
+import numpy as np
 from msgspec.structs import replace
 
-from muster_controller.domain.rollouts.admitting.admission import Admission, give, is_due, is_paced
+from muster_controller.domain.rollouts.admitting.admission import Admission, are_due, give, is_paced
 from muster_controller.domain.rollouts.judging.evidence import Evidence, Verdict
 from muster_controller.domain.rollouts.judging.ledger import begin_stage, freeze
 from muster_controller.domain.rollouts.outcome import Outcome, Trialled
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.roster import roster_of
 from muster_controller.domain.rollouts.states import Code, RolloutPhase, State, Step, count
 
 UNPREPARED = "windows of control and first stage from before the rollout"
@@ -111,8 +113,8 @@ def admit(plan: Plan, state: State, now: float, *, code: Code) -> State:
 
 def _give(plan: Plan, state: State, now: float, *, with_control: bool) -> State:
     if is_paced(plan):
-        waiting = (is_due(m, state.admitted, with_control=with_control) for m in state.members.values())
-        return replace(state, due=sum(waiting))
+        waiting = are_due(roster_of(state.members), state.admitted, with_control=with_control)
+        return replace(state, due=int(np.count_nonzero(waiting)))
     given = give(state.members, state.admitted, now, with_control=with_control)
     return replace(state, members=state.members | given, due=0)
 

@@ -109,7 +109,7 @@ def promote_by_order(plan: Plan, state: State, event: Promote) -> Decision:
     if plan.approval is not None:
         if state.evidence is None:  # what was approved is the start, and no evidence
             return refuse(state, "nothing was seen yet on which a promotion could be approved")
-        digest, barred = approved(plan, state), {state.author, event.actor}
+        digest, barred = approved(plan, state), state.authors | {event.actor}
         missing = shortfall(plan.approval, state.approvals, digest=digest, barred=barred, now=event.now)
         if missing:
             return refuse(state, f"to promote against the evidence is to be approved: {missing}")

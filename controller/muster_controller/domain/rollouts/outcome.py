@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 from msgspec.structs import replace
 
 from muster_controller.domain.facts import DeviceFacts, Facts
@@ -13,6 +15,8 @@ from muster_controller.domain.rollouts.admitting.retry import wait_seconds
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.members import Failure, Member
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.roster import Crowd, Mask, Names, roster_of
+from muster_controller.domain.rollouts.sight import Sight
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 
@@ -27,6 +31,8 @@ class Outcome(StrEnum):
     HINDERED = "hindered"  # it could not be installed, for a reason that is the device's own
 
 
+CODES: Mapping[Outcome, int] = {outcome: code for code, outcome in enumerate(Outcome)}
+NOTHING = -1  # the code of a member that does not count
 # Reasons for which a version may be to blame; every other one is the device's, its disk's or its network's.
 FAULTS = frozenset(
     {
@@ -73,33 +79,40 @@ class Trialled:
     """The devices that were given a version, and what has become of it.
 
     Attributes:
-        outcomes: By device; a failure that an operator has acknowledged is left out, and one that waits to
-            be given the version again counts as waiting.
-        reachable: Devices heard of lately.
+        names: Of all members.
+        codes: What counts for each member, see ``CODES``; ``NOTHING`` for one that was not given the version,
+            or whose failure an operator has acknowledged. One that waits to be given it again is waiting.
+        heard: Members heard of lately.
         control: How many keep the previous version.
         reasons: By device, of those that failed or were hindered.
         has_failed_anew: A failure was told that was not known before.
     """
 
-    outcomes: Mapping[str, Outcome]
-    reachable: frozenset[str]
+    names: Names
+    codes: npt.NDArray[np.int8]
+    heard: Mask
     control: int
     reasons: Mapping[str, str]
     has_failed_anew: bool = False
 
-    def of(self, *wanted: Outcome) -> set[str]:
+    def of(self, *wanted: Outcome) -> AbstractSet[str]:
         """Return the devices with one of these outcomes."""
-        return set().union(*(self._by_outcome[outcome] for outcome in wanted))
-
-    @cached_property
-    def _by_outcome(self) -> dict[Outcome, set[str]]:
-        found: dict[Outcome, set[str]] = {outcome: set() for outcome in Outcome}
-        for device, outcome in self.outcomes.items():
-            found[outcome].add(device)
-        return found
+        chosen = np.zeros(len(CODES) + 1, np.bool_)  # the last is of those that do not count
+        chosen[[CODES[outcome] for outcome in wanted]] = True
+        return Crowd(self.names, chosen[self.codes])
 
     @property
-    def executed(self) -> set[str]:
+    def outcomes(self) -> AbstractSet[str]:
+        """Devices that count."""
+        return Crowd(self.names, self.codes != NOTHING)
+
+    @property
+    def reachable(self) -> AbstractSet[str]:
+        """Devices that count and were heard of lately."""
+        return Crowd(self.names, self.heard & (self.codes != NOTHING))
+
+    @property
+    def executed(self) -> AbstractSet[str]:
         """Devices with an outcome."""
         return self.of(Outcome.RUNNING, Outcome.FAULT, Outcome.HINDERED)
 
@@ -109,9 +122,9 @@ class Trialled:
         return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
 
     @property
-    def unsettled(self) -> set[str]:
+    def unsettled(self) -> AbstractSet[str]:
         """Reachable devices without an outcome: the ones that are waited for."""
-        return (self.of(Outcome.WAITING, Outcome.TRIAL)) & self.reachable
+        return self.of(Outcome.WAITING, Outcome.TRIAL) & self.reachable
 
 
 def observe(plan: Plan, facts: Facts, members: Mapping[str, Member]) -> tuple[Trialled, dict[str, Member]]:
@@ -120,81 +133,54 @@ def observe(plan: Plan, facts: Facts, members: Mapping[str, Member]) -> tuple[Tr
     A device forgets its failure by reporting another version: so the member keeps it, until the version runs
     on the device after all. A failure that the plan's policy lets pass takes the version away for a while.
     """
-    watching = _Watching(plan, facts, {}, set(), {}, {})
-    controls = 0
-    for name, member in members.items():
-        device = facts.devices.get(name)
-        if device is None:
-            continue
-        if member.given is not None:
-            watching.look(member, device)
-        elif member.retry_at is not None:
-            watching.count(device, Outcome.WAITING)
-        controls += member.arm == CONTROL and member.given is None
+    roster = roster_of(members)
+    sight = Sight(facts, roster)
+    table, is_known, is_given = sight.members, sight.is_known, sight.is_given
+    told = sight.by_kind(plan.digest, lambda device: CODES[outcome_of(plan.digest, device)])
+    is_running = told == CODES[Outcome.RUNNING]
+    has_failed = is_known & is_given & np.isin(told, [CODES[Outcome.FAULT], CODES[Outcome.HINDERED]])
+    codes = np.where(is_known & is_given & (is_running | ~table["is_acknowledged"]), told, NOTHING)
+    codes[is_known & ~is_given & ~np.isnan(table["retry_at"])] = CODES[Outcome.WAITING]
+    changed = {
+        sight.names.all[row]: Member(int(table["arm"][row]), float(table["given"][row]))
+        for row in np.flatnonzero(is_known & is_given & is_running & table["has_past"]).tolist()
+    }
+    reasons: dict[str, str] = {}
+    for row in np.flatnonzero(has_failed).tolist():
+        name = sight.names.all[row]
+        member, device = roster[name], facts.devices[name]
+        following = _after_failure(plan, member, device, facts.now)
+        if following != member:
+            changed[name] = following
+        if following.given is None:
+            codes[row] = CODES[Outcome.WAITING]
+        elif codes[row] != NOTHING:
+            reasons[name] = str(device.reason or "unknown")
     seen = Trialled(
-        outcomes=watching.outcomes,
-        reachable=frozenset(watching.reachable),
-        control=controls,
-        reasons=watching.reasons,
-        has_failed_anew=any(_is_new(members[name], member) for name, member in watching.changed.items()),
+        names=sight.names,
+        codes=codes,
+        heard=sight.is_reachable,
+        control=int(np.count_nonzero(is_known & ~is_given & (table["arm"] == CONTROL))),
+        reasons=reasons,
+        has_failed_anew=any(_is_new(roster[name], member) for name, member in changed.items()),
     )
-    return seen, watching.changed
+    return seen, changed
 
 
 def _is_new(before: Member, after: Member) -> bool:
     return after.failure is not None and (after.failure != before.failure or after.given is None)
 
 
-@dataclass
-class _Watching:
-    """What is being gathered: local to one call of ``observe``."""
-
-    plan: Plan
-    facts: Facts
-    outcomes: dict[str, Outcome]
-    reachable: set[str]
-    reasons: dict[str, str]
-    changed: dict[str, Member]
-
-    def look(self, member: Member, device: DeviceFacts) -> None:
-        """Take in what one device that was given the version says."""
-        outcome = outcome_of(self.plan.digest, device)
-        if outcome is Outcome.RUNNING:
-            if member.failure is not None or member.tries or member.acknowledged:
-                self.changed[device.device] = Member(member.arm, member.given)
-        elif outcome is Outcome.FAULT or outcome is Outcome.HINDERED:
-            outcome = self._fail(member, device, outcome)
-        if not member.acknowledged or outcome is Outcome.RUNNING:
-            self.count(device, outcome)
-
-    def count(self, device: DeviceFacts, outcome: Outcome) -> None:
-        """Count a device."""
-        name = device.device
-        self.outcomes[name] = outcome
-        if self.facts.is_reachable(device):
-            self.reachable.add(name)
-        if outcome is Outcome.FAULT or outcome is Outcome.HINDERED:
-            self.reasons[name] = str(device.reason or "unknown")
-
-    def _fail(self, member: Member, device: DeviceFacts, outcome: Outcome) -> Outcome:
-        """Remember a failure; return what it counts as."""
-        failure = Failure(str(device.reason or "unknown"), device.detail)
-        policy = self.plan.retry
-        if (
-            policy is None
-            or member.acknowledged
-            or device.reason not in policy.reasons
-            or member.tries >= policy.tries
-        ):
-            if member.failure != failure:
-                self.changed[device.device] = replace(member, failure=failure)
-            return outcome
-        wait = wait_seconds(policy, seed=self.plan.seed, device=device.device, tries=member.tries)
-        self.changed[device.device] = replace(
-            member,
-            given=None,
-            tries=member.tries + 1,
-            retry_at=self.facts.now + wait,
-            failure=failure,
-        )
-        return Outcome.WAITING
+def _after_failure(plan: Plan, member: Member, device: DeviceFacts, now: float) -> Member:
+    """Return a member on which the version failed: it is to be tried again, or the failure counts."""
+    failure = Failure(str(device.reason or "unknown"), device.detail)
+    policy = plan.retry
+    if (
+        policy is None
+        or member.acknowledged
+        or device.reason not in policy.reasons
+        or member.tries >= policy.tries
+    ):
+        return member if member.failure == failure else replace(member, failure=failure)
+    wait = wait_seconds(policy, seed=plan.seed, device=device.device, tries=member.tries)
+    return replace(member, given=None, tries=member.tries + 1, retry_at=now + wait, failure=failure)

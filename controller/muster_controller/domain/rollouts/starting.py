@@ -1,17 +1,28 @@
-"""How a rollout begins: asked for, approved where the plan wants that, and drawn when its time has come."""
+"""How a rollout begins: asked for, edited, approved where the plan wants it, drawn when its time has come."""
 
 from msgspec.structs import replace
 
 from muster_controller.domain.facts import Facts
+from muster_controller.domain.fleet import fleet_of
 from muster_controller.domain.rollouts.draw import arms, cohort, draw, joiners, witnesses
 from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.moves import UNPREPARED, admit, stand_still
-from muster_controller.domain.rollouts.planning.approval import Given, digest_of, shortfall, why_void
+from muster_controller.domain.rollouts.planning.approval import (
+    Given,
+    digest_of,
+    disowned,
+    shortfall,
+    why_void,
+    why_weaker,
+)
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.roster import Roster, roster_of
 from muster_controller.domain.rollouts.states import (
     Approve,
     Code,
     Decision,
+    Disown,
+    Edit,
     RolloutPhase,
     Start,
     State,
@@ -32,8 +43,8 @@ def start(plan: Plan, state: State, event: Start) -> Decision:
     if state.phase is not RolloutPhase.DRAFT:
         return refuse(state, f"only a draft can be started, this rollout is {state.phase}")
     now = event.facts.now
-    if plan.start_at is not None and plan.start_at < now - LATE_SECONDS:
-        return refuse(state, f"start_at is {now - plan.start_at:.0f} s in the past, expected a time to come")
+    if late := _late(plan, now):
+        return refuse(state, late)
     if obstacle := _obstacle(plan, event.facts):
         return refuse(state, obstacle[1])
     asked = replace(
@@ -44,6 +55,86 @@ def start(plan: Plan, state: State, event: Start) -> Decision:
         reason=order("started", event.actor, event.reason),
     )
     return _go_on(plan, asked, event.facts, now)
+
+
+def edit(plan: Plan, state: State, event: Edit) -> Decision:
+    """Go on by another plan; whatever was approved of the one before is void, and its editor an author."""
+    if why := _why_not_edit(plan, state, event):
+        return refuse(state, why)
+    text, now = order("edited", event.actor, event.reason), max(state.at, event.facts.now)
+    void = f"{event.actor} has edited the plan since"
+    edited = replace(
+        state,
+        at=now,
+        editors=tuple(dict.fromkeys((*state.editors, event.actor))),
+        approvals=tuple(replace(one, void=one.void or void) for one in state.approvals),
+        reason=text,
+    )
+    following = _go_on(event.plan, edited, event.facts, now)
+    return Decision(following.state, notes=(text, *following.notes), plan=event.plan)
+
+
+def disown(plan: Plan, state: State, event: Disown) -> Decision:
+    """Let approvals count no more whose giver was revoked or lost the role in which they were given.
+
+    A rollout that runs goes on: it was approved when it began. An order to promote it, and a start that is
+    still to come, need others then.
+    """
+    held = tuple(disowned(one, event.roles) if one.person == event.person else one for one in state.approvals)
+    if held == state.approvals:
+        return Decision(state)
+    now = max(state.at, event.now)
+    known = replace(state, approvals=held, at=now)
+    lost = next(one.void for one in reversed(held) if one.person == event.person)
+    missing = _missing(plan, known, now) if state.phase in _WAITING else ""
+    if not missing:
+        return Decision(known, notes=(lost,))
+    asked = _tell(known, _ask(known, missing, now))
+    return Decision(asked.state, notes=(lost, *asked.notes))
+
+
+def _late(plan: Plan, now: float) -> str:
+    if plan.start_at is None or plan.start_at >= now - LATE_SECONDS:
+        return ""
+    return f"start_at is {now - plan.start_at:.0f} s in the past, expected a time to come"
+
+
+def _why_not_edit(plan: Plan, state: State, event: Edit) -> str:
+    """Return why a plan cannot be taken instead of the one before, in words; empty when it can."""
+    after, now = event.plan, event.facts.now
+    if fixed := why_fixed(state):
+        return fixed
+    if is_behind(state, now):
+        return f"the clock went back by {state.at - now:.0f} s: resume first, then edit"
+    if unfit := _unfit(plan, after):
+        return unfit
+    if after.start_at != plan.start_at and (late := _late(after, now)):
+        return late
+    obstacle = _obstacle(after, event.facts)
+    return obstacle[1] if obstacle else ""
+
+
+def _unfit(plan: Plan, after: Plan) -> str:
+    """Return what of a plan an edit of another one may not say, in words; empty for nothing."""
+    if after == plan:
+        return "the plan says this already: nothing to edit"
+    if after.model != plan.model:
+        return f"a rollout stays with its model: expected a version of {plan.model}, got one of {after.model}"
+    if weaker := why_weaker(plan.approval, after.approval):
+        return f"{weaker}: withhold or abort this rollout and start another"
+    return ""
+
+
+def why_fixed(state: State) -> str:
+    """Return why the plan of a rollout can no longer be edited, in words; empty while it can."""
+    if state.phase in _WAITING:
+        return ""
+    if state.phase is RolloutPhase.DRAFT:
+        return "a draft is not stored yet: start it with the plan that is meant"
+    what = f"only a rollout that has not begun can be edited, this one is {state.phase}"
+    if state.phase in _APPROVABLE:
+        return f"{what}: its devices are drawn and may have the version; abort it and start another"
+    return f"{what}: start another"
 
 
 def await_start(plan: Plan, state: State, facts: Facts) -> Decision:
@@ -62,7 +153,7 @@ def approve(plan: Plan, state: State, event: Approve) -> Decision:
         return refuse(state, f"a rollout that is {state.phase} cannot be approved")
     given = Given(event.actor, event.role, event.reason, event.digest, event.now)
     digest = approved(plan, state)
-    void = why_void(plan.approval, given, digest=digest, barred={state.author}, now=event.now)
+    void = why_void(plan.approval, given, digest=digest, barred=state.authors, now=event.now)
     if void:
         return refuse(state, void)
     text = order("approved", event.actor, event.reason)
@@ -108,7 +199,8 @@ def join(plan: Plan, state: State, facts: Facts) -> State:
     """Return the state with those drawn that joined a dynamic cohort since."""
     if not plan.dynamic:
         return state
-    free = [name for name in facts.devices if name not in state.members and name not in facts.elsewhere]
+    strangers = roster_of(state.members).columns.names.strangers(fleet_of(facts.devices))
+    free = [name for name in strangers if name not in facts.elsewhere]
     late = joiners(plan, state.cuts, state.members, cohort(plan, {n: facts.devices[n] for n in free}))
     if not late:
         return state
@@ -132,7 +224,7 @@ def _go_on(plan: Plan, state: State, facts: Facts, now: float) -> Decision:
 def _missing(plan: Plan, state: State, now: float) -> str:
     if plan.approval is None:
         return ""
-    digest, barred = approved(plan, state), {state.author}
+    digest, barred = approved(plan, state), state.authors
     return shortfall(plan.approval, state.approvals, digest=digest, barred=barred, now=now)
 
 
@@ -196,7 +288,7 @@ def _begin(plan: Plan, state: State, facts: Facts, now: float) -> Decision:
         history_since=now - plan.before_seconds,
         cuts=cuts,
         witnesses=tuple(witnesses(plan, drawn)),
-        members={name: Member(arm) for name, arm in drawn.items()},
+        members=Roster({name: Member(arm) for name, arm in drawn.items()}),
     )
     # Without a control there is nothing to prepare: the absolute limits alone will judge.
     following = begun if cuts.control else admit(plan, begun, now, code=Code.STARTED)

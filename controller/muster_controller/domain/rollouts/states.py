@@ -13,6 +13,7 @@ from muster_controller.domain.rollouts.judging.evidence import Evidence
 from muster_controller.domain.rollouts.judging.ledger import Ledger
 from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.planning.approval import Given
+from muster_controller.domain.rollouts.planning.plan import Plan
 
 CLOCK_SECONDS = 5.0  # by so much the clocks of two processes may differ, or one be set, and nothing is wrong
 NAMED = 500  # devices that a state names
@@ -50,7 +51,7 @@ class Code(StrEnum):
     # before it starts
     APPROVAL_WANTED = "approval-wanted"
     APPROVED = "approved"
-    APPROVAL_VOID = "approval-void"  # expired, or what was approved has changed
+    APPROVAL_VOID = "approval-void"  # expired, its giver is gone, or what was approved has changed
     WITHHELD = "withheld"
     SCHEDULED = "scheduled"
     STARTED = "started"
@@ -92,7 +93,7 @@ class State(Struct, frozen=True):
         deadline: When the phase or step ends by itself; None where ``waiting`` says what it waits for.
         waiting: What is waited for, in words; empty in a final phase.
         reason: Why the phase was entered, in words.
-        author: Who asked for the rollout: does not approve it.
+        author: Who asked for the rollout, and ``editors`` who changed its plan: they do not approve it.
         approvals: Given so far; which of them count follows from the plan, what they are about, and the time.
         started_at: When the first stage began.
         history_since: Windows that ended earlier are of no interest.
@@ -121,6 +122,7 @@ class State(Struct, frozen=True):
     waiting: str = "to be started"
     reason: str = ""
     author: str = ""
+    editors: tuple[str, ...] = ()
     approvals: tuple[Given, ...] = ()
     started_at: float = 0.0
     history_since: float = 0.0
@@ -137,6 +139,11 @@ class State(Struct, frozen=True):
     pace: Pace = Pace()
     due: int = 0
     members: dict[str, Member] = {}
+
+    @property
+    def authors(self) -> frozenset[str]:
+        """Everybody whose plan it is, in whole or in part."""
+        return frozenset({self.author, *self.editors})
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,34 @@ class Withhold:
     actor: str
     role: str
     reason: str
+    now: float
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An operator gives a rollout that has not begun another plan.
+
+    Attributes:
+        plan: All of it, for the same model.
+        facts: As at the start.
+    """
+
+    actor: str
+    reason: str
+    plan: Plan
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Disown:
+    """Somebody was revoked, or given other roles: what they approved in a role that they lost is void.
+
+    Attributes:
+        roles: That the person has from now on; none after they were revoked.
+    """
+
+    person: str
+    roles: tuple[str, ...]
     now: float
 
 
@@ -244,7 +279,9 @@ class RollBack:
     override: bool = False
 
 
-Event = Start | Tick | Approve | Withhold | Pause | Resume | Promote | Abort | Retry | RollBack
+Event = (
+    Start | Tick | Approve | Withhold | Edit | Disown | Pause | Resume | Promote | Abort | Retry | RollBack
+)
 
 
 @dataclass(frozen=True)
@@ -255,12 +292,14 @@ class Decision:
         evidence: To be appended to the record; None when nothing changed that is worth one.
         notes: What happened, in words, for events and the audit trail.
         refused: Why a command does not fit the state; then ``state`` is unchanged.
+        plan: By which the rollout goes on instead of the one before; None for that one.
     """
 
     state: State
     evidence: Evidence | None = None
     notes: tuple[str, ...] = ()
     refused: str | None = None
+    plan: Plan | None = None
 
 
 def is_behind(state: State, now: float) -> bool:

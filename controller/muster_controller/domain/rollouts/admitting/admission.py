@@ -9,17 +9,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import nsmallest
 
+import numpy as np
 from msgspec.structs import replace
 
-from muster_controller.domain.facts import DeviceFacts, Facts
+from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts.admitting.pace import Pace, bytes_left, rate_left, record
 from muster_controller.domain.rollouts.admitting.wall import is_open, opens_in
-from muster_controller.domain.rollouts.draw import CONTROL, place
+from muster_controller.domain.rollouts.draw import CONTROL, line_of
 from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.outcome import has_failed
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.roster import Crowd, Mask, Roster, roster_of
+from muster_controller.domain.rollouts.sight import Sight, by_kind
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,27 @@ def is_due(member: Member, admitted: int, *, with_control: bool) -> bool:
     return with_control if member.arm == CONTROL else member.arm < admitted
 
 
+def are_due(roster: Roster, admitted: int, *, with_control: bool) -> Mask:
+    """Tell of every member what ``is_due`` tells of one."""
+    table = roster.columns.table
+    kinds = (table["arm"] - CONTROL) * 4 + roster.columns.is_given() * 2 + table["is_withdrawn"]
+
+    def told(kind: int) -> int:
+        arm, (given, withdrawn) = kind // 4 + CONTROL, divmod(kind % 4, 2)
+        member = Member(arm, given=0.0 if given else None, withdrawn="by order" if withdrawn else "")
+        return is_due(member, admitted, with_control=with_control)
+
+    return by_kind(kinds, told).astype(np.bool_)
+
+
 def give(
     members: Mapping[str, Member], admitted: int, now: float, *, with_control: bool
 ) -> dict[str, Member]:
     """Return all due members that need not wait for another try, as given the version now."""
-    return {
-        name: replace(member, given=now)
-        for name, member in members.items()
-        if member.retry_at is None and is_due(member, admitted, with_control=with_control)
-    }
+    roster = roster_of(members)
+    is_due = are_due(roster, admitted, with_control=with_control)
+    fresh = Crowd(roster.columns.names, is_due & np.isnan(roster.columns.table["retry_at"]))
+    return {name: replace(roster[name], given=now) for name in fresh}
 
 
 def admit_due(
@@ -91,74 +105,71 @@ def admit_due(
         with_control: The control may have it as well.
         running: Devices that run the version.
     """
-    looking = _Looking(plan, facts)
-    for name, member in members.items():
-        if member.given is not None and not looking.minds:
-            continue
-        if (device := facts.devices.get(name)) is None:
-            continue
-        if member.given is not None:
-            looking.recall(member, device)
-        elif is_due(member, admitted, with_control=with_control) and name not in facts.elsewhere:
-            looking.consider(member, device)
+    roster = roster_of(members)
+    looking = _Looking(plan, facts, roster)
+    due = are_due(roster, admitted, with_control=with_control) & looking.sight.is_known
+    due[[row for name in facts.elsewhere if (row := looking.sight.names.rows.get(name)) is not None]] = False
+    waits = due & looking.waits()
+    asleep = due & ~waits & looking.is_asleep
+    closed = due & ~waits & ~asleep & ~looking.is_open
+    ready = due & ~waits & ~asleep & looking.is_open
     rate = rate_left(plan.ramp, pace, running=running, now=facts.now)
     room = bytes_left(plan.byte_budget, pace, each=facts.download_bytes, now=facts.now)
-    chosen = _first(plan, looking.ready, min(rate, room))
-    left = len(looking.ready) - len(chosen)
-    given = {name: replace(members[name], given=facts.now, retry_at=None) for name in chosen}
+    chosen = looking.first(ready, min(rate, room))
+    left = int(np.count_nonzero(ready)) - len(chosen)
+    given = {name: replace(roster[name], given=facts.now, retry_at=None) for name in chosen}
     return Admission(
-        changed=looking.recalled | given,
+        changed={name: replace(roster[name], given=None) for name in looking.recalled()} | given,
         pace=record(plan.ramp, plan.byte_budget, pace, devices=len(chosen), now=facts.now),
-        closed=looking.closed,
+        closed=int(np.count_nonzero(closed)),
         rated=left if rate <= room else 0,
         spent=left if rate > room else 0,
-        waiting=looking.waiting,
-        asleep=looking.asleep,
-        opens_in=min(looking.openings, default=None),
+        waiting=int(np.count_nonzero(waits)),
+        asleep=int(np.count_nonzero(asleep)),
+        opens_in=looking.opens_in(closed),
     )
 
 
-def _first(plan: Plan, ready: list[str], most: float) -> list[str]:
-    if len(ready) <= most:
-        return ready
-    return nsmallest(int(most), ready, key=lambda name: place(plan.seed, name))
-
-
 class _Looking:
-    """What is being gathered: local to one call of ``admit_due``."""
+    """Everybody at once: local to one call of ``admit_due``."""
 
-    def __init__(self, plan: Plan, facts: Facts) -> None:
-        self._plan = plan
-        self._facts = facts
-        self.minds = is_paced(plan)
-        self.ready: list[str] = []
-        self.recalled: dict[str, Member] = {}
-        self.openings: set[float] = set()
-        self.closed = self.waiting = self.asleep = 0
+    def __init__(self, plan: Plan, facts: Facts, roster: Roster) -> None:
+        self._plan, self._facts = plan, facts
+        self.sight = Sight(facts, roster)
+        self.is_open = self.sight.by_zone(
+            lambda zone: is_open(plan.windows, facts.offsets.get(zone or ""), facts.now)
+        )
+        self.is_asleep = ~self.sight.is_reachable & is_paced(plan)
 
-    def recall(self, member: Member, device: DeviceFacts) -> None:
-        """Take the version away from a device that cannot have heard of it, when now is not the time."""
-        assert member.given is not None
-        if device.seen is not None and device.seen > member.given:
-            return
-        if not self._facts.is_reachable(device) or not self._is_open(device):
-            self.recalled[device.device] = replace(member, given=None)
+    def waits(self) -> Mask:
+        """Tell which members wait for another try."""
+        digest, retry_at = self._plan.digest, self.sight.members["retry_at"]
+        has_let_go = self.sight.by_kind(digest, lambda device: not has_failed(digest, device)).astype(
+            np.bool_
+        )
+        waits: Mask = ~np.isnan(retry_at) & ((self._facts.now < retry_at) | ~has_let_go)
+        return waits
 
-    def consider(self, member: Member, device: DeviceFacts) -> None:
-        """Take in one device that is due."""
-        if member.retry_at is not None and (
-            self._facts.now < member.retry_at or has_failed(self._plan.digest, device)
-        ):
-            self.waiting += 1
-        elif self.minds and not self._facts.is_reachable(device):
-            self.asleep += 1
-        elif self._is_open(device):
-            self.ready.append(device.device)
-        else:
-            self.closed += 1
-            wait = opens_in(self._plan.windows, self._facts.offsets.get(device.zone), self._facts.now)
-            if wait is not None:
-                self.openings.add(wait)
+    def recalled(self) -> Crowd:
+        """Return those who cannot have heard that they were given the version, when now is not the time."""
+        sight = self.sight
+        if not is_paced(self._plan):
+            return Crowd(sight.names, np.zeros(len(sight.names.all), np.bool_))
+        unheard = sight.is_known & sight.is_given & ~(sight.seen > sight.members["given"])
+        return Crowd(sight.names, unheard & (~sight.is_reachable | ~self.is_open))
 
-    def _is_open(self, device: DeviceFacts) -> bool:
-        return is_open(self._plan.windows, self._facts.offsets.get(device.zone), self._facts.now)
+    def first(self, ready: Mask, most: float) -> list[str]:
+        """Return the first of those that are ready, in the order of the draw."""
+        names, rows = self.sight.names, np.flatnonzero(ready)
+        if len(rows) > most:
+            places = names.places(line_of(self._plan))[rows]
+            rows = rows[np.argsort(places, kind="stable")[: int(most)]]
+        return [names.all[row] for row in rows.tolist()]
+
+    def opens_in(self, closed: Mask) -> float | None:
+        """Return the seconds until the first of the closed windows opens; None when none ever does."""
+        waits = [
+            opens_in(self._plan.windows, self._facts.offsets.get(zone or ""), self._facts.now)
+            for zone in self.sight.zones(closed)
+        ]
+        return min((wait for wait in waits if wait is not None), default=None)

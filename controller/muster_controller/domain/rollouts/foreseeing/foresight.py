@@ -6,14 +6,17 @@ from typing import TypeVar
 
 from muster_controller.domain.rollouts.draw import CONTROL, WITNESSES
 from muster_controller.domain.rollouts.foreseeing.power import (
+    POWER,
     Arms,
     noise_of,
     rounds_until_healthy,
     smallest_effect,
 )
 from muster_controller.domain.rollouts.judging import gauges
-from muster_controller.domain.rollouts.judging.gates import shares
+from muster_controller.domain.rollouts.judging.crashes import UNIT, smallest_share
+from muster_controller.domain.rollouts.judging.gates import bound_of, shares
 from muster_controller.domain.rollouts.judging.ledger import Ledger
+from muster_controller.domain.rollouts.planning.conditions import CRASHED
 from muster_controller.domain.rollouts.planning.plan import Plan
 
 Number = TypeVar("Number", int, float)
@@ -28,7 +31,8 @@ class GatePower:
         devices, control: That are compared.
         rounds: In which the stage is compared, at least.
         smallest: The smallest effect that is caught with probability ``power.POWER`` within those rounds, in
-            the unit of the margin; None: none is.
+            the unit of the margin; None: none is. Of crashed devices: the share of the stage, none of the
+            control, where the margin is a ratio.
         healthy_after: Rounds after which a version without effect is healthy, with the same probability;
             None: it may never be.
     """
@@ -79,12 +83,14 @@ def _stage(
     stage = plan.stages[index]
     rounds = max(stage.minimum_rounds, int(stage.soak_seconds // plan.round_seconds))
     for name, share in shares(plan, ledger).items():
+        if name == CRASHED:
+            yield _of_crashes(plan, arms, share, index=index, rounds=rounds)
         if name not in kinds:
             continue
         held = kinds[name]
         margin = gauges.margin_of(held[0], plan.margins)
         bets = sum(len(gauges.sides_of(gauge, plan.margins)) for gauge in held)
-        bound = 1 / (share * plan.error_budget)
+        bound = bound_of(plan, share)
         worst: list[float | None] = []
         healthy: list[int | None] = []
         for gauge in held:
@@ -103,6 +109,25 @@ def _stage(
             smallest=_largest(worst),
             healthy_after=_largest(healthy),
         )
+
+
+def _of_crashes(plan: Plan, arms: Arms, share: float, *, index: int, rounds: int) -> GatePower:
+    """Return what the race of first crashes could see: which share of the stage, and none of the control."""
+    tolerated = plan.margins.crashes
+    assert tolerated is not None
+    bound = bound_of(plan, share)
+    smallest = smallest_share(arms.treated, arms.control, tolerated=tolerated, bound=bound, power=POWER)
+    return GatePower(
+        gate=CRASHED,
+        stage=index + 1,
+        unit=UNIT,
+        margin=tolerated,
+        devices=arms.treated,
+        control=arms.control,
+        rounds=rounds,
+        smallest=smallest,
+        healthy_after=0,
+    )
 
 
 def _least(gauge: str, margin: float, ledger: Ledger) -> float:

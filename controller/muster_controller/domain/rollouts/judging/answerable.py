@@ -11,6 +11,7 @@ from muster_controller.domain.rollouts.planning.conditions import (
     COMPARING,
     CONFIDENCE,
     COUNTER_PREFIX,
+    CRASHED,
     ESTIMATE,
     INVALID,
     VALUE,
@@ -21,7 +22,7 @@ from muster_models.manifest import ClassOutput, Manifest
 
 _OF_CLASSES = {CONFIDENCE: "confidence", CLASS_MIX: "classes", ESTIMATE: "estimate", ACCURACY: "accuracy"}
 _OF_VALUES = {VALUE: "value"}
-_OPTIONAL = {INVALID: "invalid", ESTIMATE: "estimate", ACCURACY: "accuracy"}
+_OPTIONAL = {INVALID: "invalid", ESTIMATE: "estimate", ACCURACY: "accuracy", CRASHED: "crashes"}
 
 
 def find_unanswerable(
@@ -60,6 +61,8 @@ def _misspelt(plan: Plan) -> Iterator[str]:
             yield f"margins.weights: {name} is asked for and has no share of the error budget; give it one"
         if name in _OPTIONAL and getattr(margins, _OPTIONAL[name]) is None:
             yield f"margins.required: {name} has no margin; set margins.{_OPTIONAL[name]}"
+    if CRASHED in plan.minimums.gates:
+        yield f"minimums.gates: {CRASHED} only ever speaks against a version, so it waits for nothing"
     if all(margins.weights.get(name, 1.0) == 0 for name in known):
         yield "margins.weights: no gate has a share of the error budget; give one to at least one"
 
@@ -86,7 +89,8 @@ def _of_the_output(plan: Plan, version: Manifest) -> Iterator[str]:
 
 def _without_control(plan: Plan, previous: Manifest | None) -> Iterator[str]:
     margins = plan.margins
-    asked = sorted({*margins.required, *(COUNTER_PREFIX + name for name in margins.counters), *_asked(plan)})
+    named = {*margins.required, *(COUNTER_PREFIX + name for name in margins.counters), *_asked(plan)}
+    asked = sorted(named | ({CRASHED} if margins.crashes is not None else set()))
     if asked and previous is None:
         yield f"{', '.join(asked)}: there is no previous version to compare with; use limits instead"
     elif asked and plan.control == 0:

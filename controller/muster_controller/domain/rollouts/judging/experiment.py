@@ -12,9 +12,10 @@ allowed for in each stage, and by a union bound all of them fail wrongly with pr
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import comb
 
+from muster_controller.domain.facts import FirstCrash
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.judging.evidence import Gate, Verdict
 from muster_controller.domain.rollouts.judging.ledger import Ledger
@@ -40,10 +41,14 @@ class Cast:
     Attributes:
         arms: Of the witnesses.
         reachable: Witnesses that were heard of lately.
+        given: When witnesses of the stages were given the version, Unix seconds; only of those who were.
+        crashed: The first crash of witnesses since the rollout began; only where the plan compares crashes.
     """
 
     arms: Mapping[str, int]
     reachable: Collection[str]
+    given: Mapping[str, float] = field(default_factory=dict)
+    crashed: Mapping[str, FirstCrash] = field(default_factory=dict)
 
     def control(self) -> set[str]:
         """Return the devices of the control."""

@@ -1,10 +1,11 @@
 """The gates of a rollout: absolute limits, and comparisons with the control.
 
 The comparisons share the plan's error budget. A gate that holds the share w of it is unhealthy when its
-e-process reaches 1 / (w x budget): by Ville's inequality a version that is within its margin ever gets there
-with probability w x budget at most, and all gates together with probability ``budget`` (a union bound, so
-whatever depends on what). Only gates that have something to compare hold a share. Which ones do is settled
-before the first stage is admitted, because from then on nothing new is learned of the time before.
+e-process reaches (1 + ``STAKE``) / (w x budget): by Ville's inequality a version that is within its margin
+ever gets there with probability w x budget at most, and all gates together with probability ``budget`` (a
+union bound, so whatever depends on what). Only gates that have something to compare hold a share. Which
+ones do is settled before the first stage is admitted, because from then on nothing new is learned of the
+time before.
 """
 
 import math
@@ -15,12 +16,13 @@ import numpy as np
 
 from muster_controller.domain.rollouts.judging.evidence import Gate, Verdict
 from muster_controller.domain.rollouts.judging.gauges import gate_of, margin_of, sides_of, unit_of
-from muster_controller.domain.rollouts.judging.ledger import Ledger, Trial
+from muster_controller.domain.rollouts.judging.ledger import STAKE, Ledger, Trial
 from muster_controller.domain.rollouts.outcome import Outcome, Trialled
 from muster_controller.domain.rollouts.planning.conditions import (
     ACCURACY,
     COMPARING,
     COUNTER_PREFIX,
+    CRASHED,
     ESTIMATE,
     INVALID,
     Minimum,
@@ -49,7 +51,8 @@ def absolute(plan: Plan, ledger: Ledger, seen: Trialled) -> Iterator[Gate]:
         late = _late(totals.latency, limits.p95_ms)
         yield _limit("late calls", late, sum(totals.latency), limit=LATE, minimum=calls)
     if limits.agreement is not None:
-        counts = [ledger.agreement[device] for device in sorted(seen.outcomes) if device in ledger.agreement]
+        counting = seen.outcomes
+        counts = [counted for device, counted in sorted(ledger.agreement.items()) if device in counting]
         agreed, rows = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
         yield _least("agreement", agreed, rows, limit=limits.agreement, minimum=limits.agreement_rows)
     if limits.accuracy is not None:
@@ -94,7 +97,8 @@ def _least(name: str, hits: int, total: int, *, limit: float, minimum: int) -> G
 
 def _crashes(ledger: Ledger, seen: Trialled, limit: int) -> Gate:
     """Return the gate of crashes on any one device; those that a person has acknowledged are left out."""
-    counts = {device: ledger.crashes.get(device, 0) for device in seen.outcomes}
+    counting = seen.outcomes
+    counts = {device: count for device, count in ledger.crashes.items() if device in counting}
     most = max(counts.values(), default=0)
     over = sorted((d for d, count in counts.items() if count > limit), key=lambda d: (-counts[d], d))
     if not over and not seen.executed:
@@ -120,7 +124,12 @@ def shares(plan: Plan, ledger: Ledger) -> dict[str, float]:
     margins = plan.margins
     kinds = {gate_of(gauge) for tracks in ledger.before.values() for gauge in tracks}
     asked = {*margins.required, *(COUNTER_PREFIX + name for name in margins.counters)}
-    optional = {INVALID: margins.invalid, ESTIMATE: margins.estimate, ACCURACY: margins.accuracy}
+    optional = {
+        INVALID: margins.invalid,
+        ESTIMATE: margins.estimate,
+        ACCURACY: margins.accuracy,
+        CRASHED: margins.crashes,
+    }
     asked |= {gate for gate, margin in optional.items() if margin is not None}
     unwanted = {gate for gate, margin in optional.items() if margin is None}
     order = (*COMPARING, *sorted(COUNTER_PREFIX + name for name in margins.counters))
@@ -129,8 +138,16 @@ def shares(plan: Plan, ledger: Ledger) -> dict[str, float]:
     return {gate: weight / total for gate, weight in held.items() if weight / total >= LEAST_SHARE}
 
 
+def bound_of(plan: Plan, share: float) -> float:
+    """Return the e-value at which a gate is unhealthy that holds a share of the error budget."""
+    return (1 + STAKE) / (plan.error_budget * share)
+
+
 def comparing(plan: Plan, ledger: Ledger, now: float) -> Iterator[Gate]:
-    """Yield one gate per kind of gauge that either arm was ever seen to have, or that the plan names."""
+    """Yield one gate per kind of gauge that either arm was ever seen to have, or that the plan names.
+
+    Crashes are no gauge: see ``judging.crashes``.
+    """
     gauges: dict[str, list[str]] = {}
     for gauge in sorted({g for tracks in ledger.before.values() for g in tracks} | set(ledger.trials)):
         gauges.setdefault(gate_of(gauge), []).append(gauge)
@@ -139,6 +156,8 @@ def comparing(plan: Plan, ledger: Ledger, now: float) -> Iterator[Gate]:
         detail = "no gate has a share of the error budget" if gauges else "nothing seen in either arm"
         yield Gate("comparison", Verdict.INCONCLUSIVE, None, 0.0, detail=detail)
     for name, share in held.items():
+        if name == CRASHED:
+            continue
         if name in gauges:
             yield _compare(plan, ledger, name, gauges[name], share=share, now=now)
         else:
@@ -156,7 +175,7 @@ def _unseen(ledger: Ledger, gate: str) -> str:
 
 
 def _compare(plan: Plan, ledger: Ledger, name: str, gauges: list[str], *, share: float, now: float) -> Gate:
-    bound, needed = 1 / (plan.error_budget * share), 1 / plan.hold_budget
+    bound, needed = bound_of(plan, share), 1 / plan.hold_budget
     margin = margin_of(gauges[0], plan.margins)
     trials = [
         (f"{gauge} {'up' if side > 0 else 'down'}", trial)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from muster_controller.domain.rollouts.draw import CONTROL
+from muster_controller.domain.rollouts.judging.crashes import crashing
 from muster_controller.domain.rollouts.judging.evidence import Denominators, Evidence, Gate, Verdict
 from muster_controller.domain.rollouts.judging.experiment import NOBODY, SETTLED_ROUNDS, Cast, check
 from muster_controller.domain.rollouts.judging.gates import absolute, comparing, shares
@@ -12,6 +13,7 @@ from muster_controller.domain.rollouts.outcome import Outcome, Trialled
 from muster_controller.domain.rollouts.planning.conditions import ACCURACY
 from muster_controller.domain.rollouts.planning.plan import Plan
 
+_NAMED = 3
 QUORUM = 0.5  # of the devices that run the version and can be reached: so many must send windows
 
 
@@ -35,11 +37,13 @@ def judge(
     Args:
         cast: Of the witnesses.
     """
-    gates = (*absolute(plan, ledger, seen), *(comparing(plan, ledger, now) if seen.control else ()))
+    compared = (*comparing(plan, ledger, now), *crashing(plan, ledger, cast)) if seen.control else ()
+    gates = (*absolute(plan, ledger, seen), *compared)
     checks = tuple(check(plan, ledger, seen, cast, now))
     doubtful = [gate for gate in (*checks, *gates) if gate.verdict is Verdict.INCONCLUSIVE]
     missing = (
         *_absent(plan, ledger, seen, stage=stage),
+        *_unheard(plan, ledger, seen, cast),
         *(f"{gate.name}: {gate.detail}" for gate in doubtful),
     )
     if any(gate.verdict is Verdict.UNHEALTHY for gate in gates):
@@ -123,3 +127,23 @@ def _absent(plan: Plan, ledger: Ledger, seen: Trialled, *, stage: int) -> Iterat
     heard = running & set(ledger.reporting) & seen.reachable
     if len(heard) < QUORUM * len(running & seen.reachable) or not heard:
         yield f"windows of {len(heard)} of {len(running & seen.reachable)} devices that run the version"
+
+
+def _unheard(plan: Plan, ledger: Ledger, seen: Trialled, cast: Cast) -> Iterator[str]:
+    """Yield who of the stage is still to be compared.
+
+    Only those count that can be compared: they are known from the time before, and heard of lately. As
+    applications may rest, as many of the stage are asked for as of the control, less those that may fail.
+    """
+    known = {
+        device
+        for device in cast.reachable
+        if any(track.rounds >= plan.before_rounds for track in ledger.before.get(device, {}).values())
+    }
+    compared = {device for device, rounds in ledger.compared.items() if rounds}
+    stage, control = seen.of(Outcome.RUNNING) & known, cast.control() & known
+    wanted = (1 - plan.limits.failures) * len(stage) * len(control & compared) / max(len(control), 1)
+    if len(stage & compared) < wanted:
+        silent = sorted(stage - compared)
+        more = f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
+        yield f"{', '.join(silent[:_NAMED])}{more} to be compared"

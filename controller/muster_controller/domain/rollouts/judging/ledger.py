@@ -1,7 +1,10 @@
 """What a rollout has learned from windows: the time before, open rounds, and the wealth of its tests."""
 
+import math
+from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -10,6 +13,7 @@ from muster_controller.domain.sequential import bet, new_wealth
 
 Side = Literal["old", "new"]  # the version that answered
 Kind = Literal["round", "freeze", "stage"]
+STAKE = 0.1  # of the wealth that a bet on harm began with: what all its new beginnings together are given
 MAX_JOURNAL = 20_000  # entries; a rollout that goes on for longer cannot be replayed from its beginning
 
 
@@ -69,8 +73,10 @@ class Trial(Struct, frozen=True):
     """One gauge in one direction: the wealth of a bet on harm, and of one on its absence.
 
     Attributes:
-        harm: Logarithms of the e-process against "within the margin", over the whole rollout.
-        assurance: The same against "outside the margin", since the stage began.
+        harm: Logarithms of the e-process against "within the margin", over the whole rollout; it is given a
+            new stake when other devices come, see ``begin_anew``.
+        assurance: The same against "outside the margin", since the devices of the stage were heard, see
+            ``Ledger.compared``. A round that is far outside weighs as it is, however good the others were.
         rounds: Rounds in ``assurance``; everything below is over those.
         effect: Mean of version minus control, less the difference before.
         level, beside: Means of the gauge itself, in stage and control.
@@ -95,7 +101,7 @@ class Trial(Struct, frozen=True):
         rounds = self.rounds + 1
         return Trial(
             harm=tuple((self.harm + bet(harm)).tolist()),
-            assurance=tuple((self.assurance + bet(assurance)).tolist()),
+            assurance=tuple((self.assurance + bet(assurance, least=-math.inf)).tolist()),
             rounds=rounds,
             effect=self.effect + (seen.moved - self.effect) / rounds,
             level=self.level + (seen.level - self.level) / rounds,
@@ -143,7 +149,10 @@ class Ledger(Struct, frozen=True):
         switched: Round in which each witness first answered with the version.
         open: Rounds that are not closed yet: by index, the version that answered, device and gauge.
         trials: By gauge; one entry per direction.
-        rounds: Rounds of this stage that counted.
+        rounds: Rounds of this stage that counted, since its devices were heard.
+        compared: Witnesses that were compared in this stage: in how many of ``rounds``.
+        late: How many devices of the stage are among them that were not there when ``rounds`` began.
+        begun: How often rounds began in this rollout.
         reporting: Devices whose windows of the version arrived in this stage.
         heard: Devices of the control whose windows arrived in this stage.
         contaminated: Devices of the control that answered with the version, and the newest round in which.
@@ -166,6 +175,9 @@ class Ledger(Struct, frozen=True):
     open: dict[int, dict[Side, dict[str, dict[str, tuple[float, float, float]]]]] = {}
     trials: dict[str, tuple[Trial, ...]] = {}
     rounds: int = 0
+    compared: dict[str, int] = {}
+    late: int = 0
+    begun: int = 0
     reporting: tuple[str, ...] = ()
     totals: Totals = Totals()
     heard: tuple[str, ...] = ()
@@ -193,7 +205,27 @@ def begin_stage(ledger: Ledger) -> Ledger:
     trials = {
         gauge: tuple(Trial(harm=trial.harm) for trial in sides) for gauge, sides in ledger.trials.items()
     }
-    return noted(replace(ledger, trials=trials, rounds=0, reporting=(), heard=()), "stage")
+    return noted(
+        replace(ledger, trials=trials, rounds=0, compared={}, late=0, reporting=(), heard=()), "stage"
+    )
+
+
+def begin_anew(trials: Mapping[str, tuple[Trial, ...]], *, begun: int) -> dict[str, tuple[Trial, ...]]:
+    """Return trials that ask about devices which were not heard before.
+
+    What the others showed is no assurance about these. And it has nearly used up the wealth of the bet on
+    harm, so that harm that begins with these would show after as many rounds again: the bet gets a new stake.
+    All stakes together, ``STAKE / (n (n + 1))`` for the n-th, are ``STAKE``: a sum of e-processes that begin
+    at any time ever reaches (1 + ``STAKE``) / p with probability p at most.
+
+    Args:
+        begun: How often that has happened, this time included.
+    """
+    stake = math.log(STAKE / (begun * (begun + 1)))
+    return {
+        gauge: tuple(Trial(harm=tuple(np.logaddexp(trial.harm, stake).tolist())) for trial in sides)
+        for gauge, sides in trials.items()
+    }
 
 
 def noted(ledger: Ledger, kind: Kind) -> Ledger:

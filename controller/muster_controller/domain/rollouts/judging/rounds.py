@@ -5,12 +5,14 @@ run the version with the mean of the control in the same round: a difference of 
 whatever is peculiar to a device, and whatever happens to all of them, cancels.
 
 A window belongs to the round in which its middle lies; a round is closed one round later. A window that
-comes later still makes a round of its own, which counts if both arms are in it. Labels come much later than
+comes later still makes a round of its own, which counts if both arms are in it. What devices of a stage show
+says nothing about those that were not heard yet: when more of these come than may fail, rounds and assurance
+begin anew. Labels come much later than
 what they are about, so they make rounds of their own: one each time both arms have enough new ones.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -20,7 +22,15 @@ from muster_controller.domain.facts import LabelFacts, Observed, WindowFacts
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.judging import gauges
 from muster_controller.domain.rollouts.judging.gauges import Lens, Reading, Scale
-from muster_controller.domain.rollouts.judging.ledger import Ledger, Round, Side, Track, Trial, noted
+from muster_controller.domain.rollouts.judging.ledger import (
+    Ledger,
+    Round,
+    Side,
+    Track,
+    Trial,
+    begin_anew,
+    noted,
+)
 from muster_controller.domain.rollouts.planning.conditions import ACCURACY, INVALID
 from muster_controller.domain.rollouts.planning.plan import Plan
 
@@ -45,6 +55,7 @@ AHEAD_ROUNDS = 2  # by which a window may lie after now: what lies further ahead
 MAX_NAMES = 32  # of counters, kept for messages
 
 Readings = dict[str, dict[str, Reading]]  # by device, then gauge
+Arms = tuple[Mapping[str, Reading], Mapping[str, Reading]]  # stage and control
 _Plain = tuple[float, float, float]
 
 
@@ -98,7 +109,8 @@ class _Working:
         self.counters = set(ledger.counters)
         self.totals = ledger.totals
         self.trials = dict(ledger.trials)
-        self.rounds = ledger.rounds
+        self.rounds, self.late, self.begun = ledger.rounds, ledger.late, ledger.begun
+        self.compared = dict(ledger.compared)
         self.open: dict[int, dict[Side, Readings]] = {
             index: {
                 side: {device: _readings(held) for device, held in devices.items()}
@@ -174,6 +186,9 @@ class _Working:
             },
             trials=self.trials,
             rounds=self.rounds,
+            compared=self.compared,
+            late=self.late,
+            begun=self.begun,
             reporting=tuple(sorted(self.reporting)),
             totals=self.totals,
             heard=tuple(sorted(self.heard)),
@@ -234,11 +249,27 @@ class _Working:
 
     def _close_round(self, sides: Mapping[Side, Readings]) -> None:
         old, new = sides.get("old", {}), sides.get("new", {})
-        counted = False
-        for gauge in sorted({gauge for held in (*old.values(), *new.values()) for gauge in held}):
-            counted |= self._close_gauge(gauge, self._large(gauge, old), self._large(gauge, new))
+        seen = {
+            gauge: self._close_gauge(gauge, self._large(gauge, old), self._large(gauge, new))
+            for gauge in sorted({gauge for held in (*old.values(), *new.values()) for gauge in held})
+        }
+        least = self.plan.minimums.devices
+        pairs = {gauge: arms for gauge, arms in seen.items() if min(map(len, arms)) >= least}
+        self._meet({device for arms in pairs.values() for arm in arms for device in arm})
+        counted = [self._compare(gauge, *arms) for gauge, arms in pairs.items()]
         has_control = any(arm == CONTROL for arm in self.arms.values())
-        self.rounds += counted if has_control else any(new.values())
+        self.rounds += any(counted) if has_control else any(new.values())
+
+    def _meet(self, devices: Collection[str]) -> None:
+        """Count who is compared, and begin anew when many of the stage are compared for the first time."""
+        fresh = {d for d in devices if d not in self.compared and self.arms.get(d) != CONTROL}
+        known = sum(self.arms.get(d) != CONTROL for d in self.compared)
+        self.late += len(fresh)
+        if self.late > self.plan.limits.failures * (known + len(fresh)):
+            self.begun += 1
+            self.trials = begin_anew(self.trials, begun=self.begun)
+            self.rounds, self.late, self.compared = 0, 0, dict.fromkeys(self.compared, 0)
+        self.compared |= {device: self.compared.get(device, 0) + 1 for device in sorted(devices)}
 
     def _large(self, gauge: str, devices: Readings) -> dict[str, Reading]:
         """Return one gauge of the devices that had rows enough in a round."""
@@ -248,17 +279,18 @@ class _Working:
             if gauge in held and held[gauge].rows >= self.plan.minimum_rows
         }
 
-    def _close_gauge(self, gauge: str, old: Mapping[str, Reading], new: Mapping[str, Reading]) -> bool:
+    def _close_gauge(self, gauge: str, old: Mapping[str, Reading], new: Mapping[str, Reading]) -> Arms:
+        """Learn from those that do not run the version; return stage and control as far as they are known."""
         control = {d: r for d, r in old.items() if self.arms.get(d) == CONTROL}
         level = self._control_level(gauge, control)
         for device, reading in old.items():
             learns = not (device in control and self.ledger.frozen)
             if learns and (level is not None or not self.ledger.frozen):
                 self._learn(device, gauge, reading, reading.mean - (level or 0.0))
-        treated = {d: r for d, r in new.items() if self._track(d, gauge)}
         if level is None:
-            return False
-        return self._compare(gauge, treated, {d: r for d, r in control.items() if self._track(d, gauge)})
+            return {}, {}
+        treated = {d: r for d, r in new.items() if self._track(d, gauge)}
+        return treated, {d: r for d, r in control.items() if self._track(d, gauge)}
 
     def _close_labels(self) -> None:
         """Compare labels when both arms have enough new ones of devices that were labelled before as well."""

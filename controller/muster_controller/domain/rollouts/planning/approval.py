@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from muster_controller.domain.rollouts.judging.evidence import Evidence
 
@@ -37,6 +38,7 @@ class Given(Struct, frozen=True):
         role: In which the person gave it.
         digest: Of what was approved, see ``digest_of``.
         at: Unix seconds.
+        void: What has happened since, so that it counts no more whatever comes; empty while it may count.
     """
 
     person: str
@@ -44,6 +46,7 @@ class Given(Struct, frozen=True):
     reason: str
     digest: str
     at: float
+    void: str = ""
 
 
 def digest_of(plan: Struct, version: str, evidence: Evidence | None) -> str:
@@ -92,6 +95,8 @@ def why_void(policy: Approval, one: Given, *, digest: str, barred: Collection[st
     An approval that says it comes from the future counts: a clock that went back voids nothing, and its
     expiry is still a whole life after the instant it was given.
     """
+    if one.void:
+        return one.void
     if one.person in barred:
         return f"{one.person} may not approve what is their own"
     if one.role not in policy.roles:
@@ -100,6 +105,36 @@ def why_void(policy: Approval, one: Given, *, digest: str, barred: Collection[st
         return f"{one.person} approved something else: the plan or the evidence has changed since"
     if now >= one.at + policy.expires_seconds:
         return f"the approval of {one.person} has expired after {policy.expires_seconds:g} s"
+    return ""
+
+
+def disowned(one: Given, roles: Collection[str]) -> Given:
+    """Return an approval as it stands once its giver holds ``roles``: void without the one it was given in.
+
+    For good: whoever is given the role again looks again.
+    """
+    if one.void or one.role in roles:
+        return one
+    now = f"is {' and '.join(roles)} since" if roles else "was revoked since"
+    return replace(one, void=f"{one.person}, who approved as {one.role}, {now}")
+
+
+def why_weaker(before: Approval | None, after: Approval | None) -> str:
+    """Return in what a policy asks less than the one before, in words; empty when in nothing.
+
+    Nobody who waits for approval may make it unnecessary by an edit.
+    """
+    if before is None:
+        return ""
+    if after is None:
+        return f"{before.needed} people must agree, and an edit may not do without them"
+    if after.needed < before.needed:
+        return f"{before.needed} people must agree, and an edit may not make that {after.needed}"
+    more = [role for role in after.roles if role not in before.roles]
+    if more:
+        return f"{_either(before.roles)} must agree, and an edit may not let {_either(tuple(more))} do it"
+    if after.expires_seconds > before.expires_seconds:
+        return f"an approval counts for {before.expires_seconds:g} s, and an edit may not make that longer"
     return ""
 
 

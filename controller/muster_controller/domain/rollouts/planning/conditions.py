@@ -17,6 +17,7 @@ ERRORS, MISSING, INVALID = "errors", "missing", "out of range"
 LATENCY, SLOW, SLOWEST = "latency", "slow calls", "slowest calls"
 CONFIDENCE, CLASS_MIX, VALUE = "confidence", "class mix", "value"
 ESTIMATE, ACCURACY = "estimated accuracy", "labelled accuracy"
+CRASHED = "crashed devices"
 COMPARING = (
     ERRORS,
     MISSING,
@@ -29,6 +30,7 @@ COMPARING = (
     VALUE,
     ESTIMATE,
     ACCURACY,
+    CRASHED,
 )
 COUNTER_PREFIX = "counter "
 
@@ -66,6 +68,8 @@ class Margins(Struct, frozen=True, forbid_unknown_fields=True):
         estimate: Fall of the accuracy that the confidences promise, corrected by each version's own curve.
             None: not asked.
         accuracy: Fall of the share of right answers among labelled ones. None: not asked.
+        crashes: How many times as frequent first crashes of devices may be. It only ever speaks against a
+            version, and takes many devices to do so. None: not asked.
         counters: By name, what the application counts; each must be seen in both arms.
         required: Gates that must have evidence; without any they are inconclusive, and not left out.
         weights: How the error budget is split among the gates that apply; 1 for one not named, 0 for a gate
@@ -83,6 +87,7 @@ class Margins(Struct, frozen=True, forbid_unknown_fields=True):
     value: Positive = 0.25
     estimate: Positive | None = None
     accuracy: Positive | None = None
+    crashes: Annotated[float, Meta(ge=1, le=100)] | None = None
     counters: Annotated[dict[CounterName, CounterMargin], Meta(max_length=MAX_COUNTERS)] = {}
     required: tuple[GateName, ...] = ()
     weights: dict[GateName, Weight] = {}
