@@ -70,7 +70,7 @@ def test_a_plan_is_previewed_while_it_is_typed_and_says_the_same_as_a_file(
     file.fill("version: digits@1.1.0\nstages: [100%]\ncontroll: 10%\n")
     expect(page.locator("#preview [role=alert]")).to_contain_text("line 3: controll: no such field")
     file.fill("version: digits@1.1.0\nstages: [100%]\ncontrol: 10%\n")
-    expect(page.locator("#preview")).to_contain_text("1 are the control")
+    expect(page.locator("#preview")).to_contain_text("control: 1")
     page.get_by_role("group", name="The plan as").get_by_label("Form").check()
 
     expect(page.get_by_label("Stages, the last one 100 %")).to_have_value("100%")
@@ -78,6 +78,44 @@ def test_a_plan_is_previewed_while_it_is_typed_and_says_the_same_as_a_file(
     for summary in page.locator("details > summary").all()[2:]:
         summary.click()
     look(page, "rollout-new-form")
+
+
+def test_without_a_script_a_plan_is_previewed_by_its_button(page: Page, office: Office) -> None:
+    live(office, 4)
+    browser, origin = page.context.browser, page.url.rstrip("/")
+    assert browser is not None
+    bare = browser.new_context(
+        java_script_enabled=False, base_url=origin, storage_state=page.context.storage_state()
+    )
+    plain = bare.new_page()
+    plain.goto("/rollouts/new?version=digits%401.1.0")
+    plain.get_by_label("Stages, the last one 100 %").fill("1, 50%, 100%")
+    plain.get_by_label("Reason").fill("spring")
+    plain.get_by_role("button", name="Preview").click()
+
+    expect(plain.locator("#preview")).to_contain_text("+1 = 1")
+    expect(plain.get_by_label("Stages, the last one 100 %")).to_have_value("1, 50%, 100%")
+    expect(plain.get_by_label("Reason")).to_have_value("spring")
+    plain.get_by_role("button", name="Start").click()
+    expect(plain.locator("#stages")).to_contain_text("Stage 3")
+    bare.close()
+
+
+def test_a_plan_that_waits_is_edited_on_its_page(page: Page, office: Office) -> None:
+    number = start(office, start_at=office.clock.now + 3600)
+    live(office, 4)
+    page.goto(f"/rollouts/{number}")
+    page.get_by_role("link", name="Edit", exact=True).click()
+    expect(page.get_by_role("heading", name=f"Edit the plan of rollout {number}")).to_be_visible()
+    page.get_by_label("Stages, the last one 100 %").fill("1, 100%")
+    expect(page.locator("#preview")).to_contain_text("+1 = 1")
+    expect(page.locator("#preview")).not_to_contain_text("Cannot start")
+    look(page, "rollout-edit")
+    page.get_by_label("Reason").fill("one device first")
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.locator("#timeline")).to_contain_text("one device first; stages: {percent: 25, ")
+    expect(page.locator("#stages li").first).to_contain_text("1 devices")
 
 
 def test_operators_see_the_stage_beside_its_control_and_steer_it(page: Page, office: Office) -> None:

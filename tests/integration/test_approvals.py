@@ -3,82 +3,27 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from muster_controller.api.app import make_api
 from muster_controller.domain.people import Person
-from muster_controller.reconcile.advancing import Advancing
 from muster_controller.service import approvals, overview, people, rollouts
-from muster_controller.service.rollout_plans import RolloutRequest
-from muster_controller.service.rollout_views import RolloutDetail
 from muster_controller.serving import bind, make_server
 from muster_controller.store.tables import RolloutRecord
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, ForbiddenError, RequestError
 from support.controller_process import Done, execute
-from support.office import OPERATOR, Client, Office, open_office, serving
+from support.office import OPERATOR, Client, serving
+from support.room import ANNA, BO, CARL, DINA, HOUR, Room, open_room
 from support.testclient import TestClient
-
-FLEET = ("berlin-1", "berlin-2", "oslo-1", "oslo-2")
-ANNA = Person("anna", ("operator", "approver"))
-BO, CARL = Person("bo", ("approver",)), Person("carl", ("approver",))
-DINA = Person("dina", ("operator",))
-HOUR = 3600.0
-
-
-@dataclass(frozen=True)
-class Room:
-    """A fleet on ``digits@1.0.0``, and the people around it."""
-
-    office: Office
-    tokens: dict[str, str]
-
-    def start(self, by: Person = ANNA, **changes: Any) -> int:
-        plan = {
-            "stages": [{"percent": 100}],
-            "control": 0.0,
-            "approval": {"needed": 2, "expires_seconds": HOUR},
-        }
-        request = RolloutRequest("digits@1.1.0", "digits@1.0.0", {**plan, **changes})
-        return rollouts.start_rollout(self.office.context, by.name, request, "spring").rollout.id
-
-    def approve(self, who: Person, number: int, **options: Any) -> RolloutDetail:
-        return approvals.approve(self.office.context, who, number, **{"reason": "read it", **options})
-
-    def tick(self, seconds: float = 1.0) -> None:
-        self.office.clock.now += seconds
-        office = self.office
-        Advancing(office.context.engine, office.opened.baselines, office.context.settings).advance(
-            "digits", office.clock.now
-        )
-
-    def phase(self, number: int) -> str:
-        return rollouts.show_rollout(self.office.context, number).rollout.phase
-
-    def waiting(self, number: int) -> str:
-        return rollouts.show_rollout(self.office.context, number).rollout.waiting
 
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
-    office = open_office(tmp_path / "controller")
-    office.install()
-    first = office.release("1.0.0").version.digest
-    office.release("1.1.0")
-    office.enrol(*FLEET)
-    for device in FLEET:
-        office.report(device, current=first, target=first)
-    tokens = {}
-    for person in (ANNA, BO, CARL, DINA):
-        token = people.add(office.context, OPERATOR, person.name, roles=person.roles).token
-        assert token is not None
-        tokens[person.name] = token
-    yield Room(office, tokens)
-    office.opened.close()
+    with open_room(tmp_path / "controller") as made:
+        yield made
 
 
 def test_a_rollout_starts_when_so_many_others_agree(room: Room) -> None:

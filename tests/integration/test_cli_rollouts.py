@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from muster_controller.serving import bind, make_server
 from muster_controller.store.tables import Device
 from muster_models.errors import Reason
 from muster_models.wire import Phase
-from support.controller_process import Done, execute
+from support.controller_process import Done, execute, execute_on_terminal
 from support.office import OPERATOR, Office, open_office, serving
 from support.rolling import FLEET as ROLLING
 from support.rolling import live, open_fleet, start
@@ -38,6 +40,10 @@ class Served:
     def muster(self, *arguments: str) -> Done:
         token = str(self.office.context.folder.token)
         return execute("muster", *arguments, MUSTER_URL=self.url, MUSTER_TOKEN_FILE=token)
+
+    def on_terminal(self, *arguments: str) -> Done:
+        token = str(self.office.context.folder.token)
+        return execute_on_terminal("muster", *arguments, MUSTER_URL=self.url, MUSTER_TOKEN_FILE=token)
 
 
 @pytest.fixture
@@ -142,7 +148,7 @@ def test_a_plan_file_is_previewed_without_starting_anything(rolling: Served, tmp
     again = rolling.muster("rollout", "plan", str(path), "--as-file")
 
     assert shown.code == 0, shown.err
-    for words in ("berlin-3, lyon-1, lyon-2", "sha256sum", "earliest end", "Power: what each gate catches"):
+    for words in ("berlin-2, oslo-3, porto-3", "sha256sum", "earliest end", "Power: what each gate catches"):
         assert words in shown.out
     assert told["plan"]["limits"]["crashes_per_device"] is None
     assert told["obstacles"] == []
@@ -160,8 +166,14 @@ def test_the_draw_can_be_checked_by_hand(rolling: Served, tmp_path: Path) -> Non
     told = json.loads(rolling.muster("rollout", "plan", str(path), "-o", "json").out)
 
     def place(device: str) -> str:
-        return hashlib.sha256(f"7\n{device}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"digits\n7\n{device}".encode()).hexdigest()[:16]
 
+    command = re.search(r"(printf .*) DEVICE (\|.*); the first", told["reproduce"])
+    assert command is not None
+    typed = f"{command[1]} {ROLLING[0]} {command[2]}"
+    printed = subprocess.run(["sh", "-c", typed], check=True, capture_output=True, text=True).stdout
+
+    assert printed.strip() == place(ROLLING[0])
     ordered = sorted(ROLLING, key=place)
     count = len(told["control"])
     assert sorted(ordered[:count]) == told["control"]
@@ -257,6 +269,20 @@ def test_a_watch_shows_the_gates_and_its_exit_code_says_how_it_ended(rolling: Se
     assert whole.out == "the cohort of rollout 1 goes back; the rollout is rolling-back\n"
     assert back.code == Exit.ROLLOUT_FAILED
     assert "rolled-back" in back.out
+
+
+def test_on_a_terminal_a_watch_shows_stages_and_gates_in_place(rolling: Served) -> None:
+    start(rolling.office)
+    live(rolling.office, 14)
+    late = rolling.on_terminal("rollout", "watch", "1", "--timeout", "0")
+    rolling.muster("rollout", "pause", "1", "--reason", "lunch")
+    held = rolling.on_terminal("rollout", "watch", "1", "--until-hold")
+
+    assert late.code == Exit.TIMEOUT, late.err
+    for words in ("rollout 1", "control 3", "targeted 3", "errors", "░", "of stage 1: "):
+        assert words in late.out
+    assert held.code == Exit.HOLDS, held.err
+    assert "paused" in held.out
 
 
 def test_a_rollout_that_completes_ends_its_watch_with_0(rolling: Served) -> None:

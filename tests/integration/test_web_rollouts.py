@@ -46,7 +46,7 @@ def test_the_form_previews_what_it_would_do_and_says_the_same_as_a_file(browser:
 
     assert answer["problem"] == ""
     assert "  - {count: 1, soak: 1h}\n" in answer["file"]
-    for words in ("12 devices", "3 are the control", "+1 = 1", "Earliest end", "sha256sum"):
+    for words in ("12 devices", "control: 3", "+1 = 1", "Earliest end", "sha256sum"):
         assert words in answer["html"]
     assert "An example: without a seed the start draws anew." in answer["html"]
     assert back["values"] == {name: typed[name] for name in ("version", "stages", "control", "soak")}
@@ -59,6 +59,34 @@ def test_a_file_that_is_wrong_is_told_by_its_line_while_it_is_typed(browser: Tes
 
     assert answer["problem"].startswith("line 3: soack: no such field")
     assert answer["problem"].replace("'", "&#39;") in answer["html"]
+
+
+def test_without_a_script_the_button_shows_the_whole_page_with_what_it_would_do(browser: TestClient) -> None:
+    page = browser.get("/rollouts/new").text
+    typed = {
+        "version": "digits@1.1.0",
+        "stages": "1, 100%",
+        "control": "25%",
+        "seed": "7",
+        "reason": "spring",
+    }
+    asked = {"mode": "form", "page": "1"}
+    shown = browser.post("/rollouts/preview", data=typed | asked)
+    file = re.search(r'name="file"[^>]*>([^<]*)</textarea>', shown.text)
+    wrong = browser.post("/rollouts/preview", data={"mode": "file", "file": "contrl: 1", "page": "1"})
+
+    assert '<button name="page" value="1" formaction="/rollouts/preview">Preview</button>' in page
+    assert shown.headers["content-type"] == "text/html; charset=utf-8"
+    for words in (
+        "control: 3",
+        "+1 = 1",
+        'name="stages" value="1, 100%"',
+        'name="reason" maxlength="400" value="spring"',
+    ):
+        assert words in shown.text
+    assert file is not None
+    assert "seed: 7" in file[1]
+    assert "line 1: contrl: no such field" in wrong.text
 
 
 def test_a_preview_stores_nothing_and_is_for_who_is_logged_in(browser: TestClient, office: Office) -> None:

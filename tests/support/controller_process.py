@@ -1,6 +1,8 @@
 """A real controller in a process of its own, and the real ``muster`` command against it."""
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -113,6 +115,27 @@ class ControllerProcess:
         """Run the operator's command against it."""
         settings = {"MUSTER_URL": self.url, "MUSTER_TOKEN_FILE": str(self.token_file)}
         return execute("muster", *arguments, **{**settings, **environment})
+
+
+def execute_on_terminal(command: str, *arguments: str, **environment: str) -> Done:
+    """Run a command whose output goes to a terminal, 160 characters wide."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [str(BIN / command), *arguments],
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", "LINES": "60", **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(theirs)
+    said = bytearray()
+    with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+        while part := os.read(ours, 65_536):
+            said += part
+    os.close(ours)
+    _, err = process.communicate(timeout=120)
+    return Done(process.returncode, said.decode(), err)
 
 
 def execute(command: str, *arguments: str, **environment: str) -> Done:

@@ -38,7 +38,7 @@ from support.controller import window_of
 from support.office import START, Office, make_test_baseline, open_office
 from support.receiver import webhook
 from support.rollout_content import content
-from support.rollout_orders import ANNA, BEN, ORDERS, Order
+from support.rollout_orders import ANNA, BEN, CARL, ORDERS, Order
 
 DEVICES = tuple(f"{site}-{number}" for site in ("berlin", "lyon") for number in (1, 2))
 SECONDS = 10.0  # from one instant to the next, and the length of a window
@@ -117,7 +117,8 @@ def make_site(folder: Path) -> tuple[Site, Office]:
     office.install()
     digests = {name: office.release(name).version.digest for name in VERSIONS}
     office.enrol(*DEVICES)
-    people.add(office.context, ANNA, BEN.name, roles=BEN.roles)
+    for one in (BEN, CARL):
+        people.add(office.context, ANNA, one.name, roles=one.roles)
     first = digests[VERSIONS[0]]
     with office.context.unit() as session:
         given = dict.fromkeys(DEVICES, first)

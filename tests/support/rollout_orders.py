@@ -6,7 +6,7 @@ from typing import Any
 
 from muster_controller.domain.people import Person
 from muster_controller.domain.rollouts.states import RolloutPhase
-from muster_controller.service import approvals, rollouts
+from muster_controller.service import approvals, people, rollout_edits, rollouts
 from muster_controller.service.context import Context
 from muster_controller.service.rollout_plans import RolloutRequest
 from muster_controller.service.rollouts import WayBack
@@ -14,7 +14,7 @@ from muster_controller.store.engine import Reading
 from muster_controller.store.rollouts import in_phases
 
 ANNA = "anna"
-BEN = Person("ben", ("approver",))
+BEN, CARL = Person("ben", ("approver",)), Person("carl", ("approver",))
 PLAN: Mapping[str, Any] = {
     "stages": [
         {"percent": 50, "soak_seconds": 10, "minimum_rounds": 1},
@@ -24,7 +24,7 @@ PLAN: Mapping[str, Any] = {
     "round_seconds": 10.0,
     "seed": "7",
 }
-NOISY = "lyon-1"  # a device of the first stage
+NOISY = "lyon-2"  # a device of the first stage
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,26 @@ def _steer(command: Callable[..., object], reason: str, **how: Any) -> Order:
     return Order(f"rollout.{command.__name__}", reason, give)
 
 
-def _approve(reason: str) -> Order:
+def _approve(reason: str, who: Person = BEN) -> Order:
     def give(context: Context) -> object:
-        return approvals.approve(context, BEN, _live(context), reason=reason)
+        return approvals.approve(context, who, _live(context), reason=reason)
 
     return Order("rollout.approve", reason, give)
+
+
+def _edit(version: str, reason: str, **plan: Any) -> Order:
+    def give(context: Context) -> object:
+        request = RolloutRequest(f"digits@{version}", None, {**PLAN, **plan})
+        return rollout_edits.edit_rollout(context, ANNA, _live(context), request, reason=reason)
+
+    return Order("rollout.edit", reason, give)
+
+
+def _revoke(who: Person, reason: str) -> Order:
+    def give(context: Context) -> object:
+        return people.revoke(context, ANNA, who.name, reason)
+
+    return Order("person.revoke", reason, give)
 
 
 def _go_back(reason: str, way: WayBack) -> Order:
@@ -77,7 +92,14 @@ def _live(context: Context) -> int:
 
 # By the number of the instant.
 ORDERS: Mapping[int, tuple[Order, ...]] = {
-    0: (_start("1.1.0", "it is faster", approval={"needed": 1}), _approve("yes, start it")),
+    0: (
+        _start("1.3.0", "it is faster", approval={"needed": 1}),
+        _approve("yes, that one", CARL),
+        _edit("1.1.0", "the one that we tried", approval={"needed": 1}),
+        _approve("yes, this one", CARL),
+        _revoke(CARL, "left"),
+        _approve("yes, start it"),
+    ),
     1: (_steer(rollouts.pause, "lunch"),),
     2: (
         _steer(rollouts.resume, "back from lunch"),

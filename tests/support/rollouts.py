@@ -105,7 +105,7 @@ class World:
 
     def start(self) -> None:
         """Start the rollout."""
-        self.order(Start("anna", "", self._facts(())))
+        self.order(Start("anna", "", self.facts(())))
 
     def tick(self, times: int = 1) -> None:
         """Let time pass, a second at a time, and the rollout decide each time."""
@@ -114,12 +114,13 @@ class World:
             fresh = self.windows[self.taken :] if self.state.started_at else []
             fresh = [w for w in fresh if w.end >= self.state.history_since]
             self.taken = len(self.windows)
-            self.order(Tick(self._facts(fresh)))
+            self.order(Tick(self.facts(fresh)))
 
     def order(self, event: Event) -> Decision:
         """Let the rollout decide on an event."""
         decision = decide(self.plan, self.state, event)
         self.state = decision.state
+        self.plan = decision.plan or self.plan
         self.log.append(decision.state)
         self.decisions.append(decision)
         return decision
@@ -128,7 +129,8 @@ class World:
         """Return the devices that run a version."""
         return {name for name, device in self.devices.items() if device.current == digest}
 
-    def _facts(self, windows: tuple[WindowFacts, ...] | list[WindowFacts]) -> Facts:
+    def facts(self, windows: tuple[WindowFacts, ...] | list[WindowFacts] = ()) -> Facts:
+        """Return what a decision would see now."""
         return Facts(
             self.now,
             dict(self.devices),

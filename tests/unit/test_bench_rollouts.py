@@ -108,7 +108,7 @@ def test_the_draw_of_the_standard_case_is_five_canaries_and_forty_five_controls(
 
 def test_a_good_version_is_promoted_and_a_bad_one_stopped_by_the_real_code() -> None:
     good, bad, broken = (
-        one(small(plant), 1, (muster.METHOD,))[0] for plant in (Plant(), Plant(shift=1.0), Plant(crash=1.0))
+        one(small(plant), 4, (muster.METHOD,))[0] for plant in (Plant(), Plant(shift=1.0), Plant(crash=1.0))
     )
 
     assert (good.ending, good.exposed) == ("promoted", 6)

@@ -71,7 +71,17 @@ def test_stages_may_be_counted() -> None:
     }
 
 
-def test_the_draw_depends_on_the_seed_and_on_nothing_else() -> None:
+def test_two_models_with_one_seed_do_not_begin_with_the_same_devices() -> None:
+    names = [f"device-{i}" for i in range(400)]
+    plans = make_plan(model="digits"), make_plan(model="faces")
+    first, other = (arms(plan, draw(plan, names), names) for plan in plans)
+    begun = [{name for name in names if drawn[name] == 0} for drawn in (first, other)]
+
+    assert [len(one) for one in begun] == [100, 100]
+    assert len(begun[0] & begun[1]) < 50  # 25 are expected of two draws that know nothing of each other
+
+
+def test_the_draw_depends_on_model_and_seed_and_on_nothing_else() -> None:
     names = [f"device-{i}" for i in range(40)]
     first, again, other = (
         arms(plan, draw(plan, chosen), chosen)

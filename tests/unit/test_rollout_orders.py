@@ -185,7 +185,7 @@ def test_what_cannot_begin_is_refused_with_the_reason(
 ) -> None:
     world = fresh(start=False, known=known, **changes)
 
-    assert world.order(Start("anna", "", world._facts(()))).refused == why
+    assert world.order(Start("anna", "", world.facts(()))).refused == why
 
 
 def test_what_gets_in_the_way_of_a_scheduled_rollout_holds_it_until_it_is_gone() -> None:

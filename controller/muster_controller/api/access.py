@@ -84,6 +84,7 @@ _TABLE: Final = {
         PUT /repository/roles/{role}
         POST /labels
         POST /rollouts
+        POST /rollouts/{number}/edit
         POST /rollouts/{number}/resume
         POST /rollouts/{number}/promote
         POST /rollouts/{number}/abort

@@ -8,7 +8,13 @@ from pydantic import Field
 from muster_controller.api.documents import Body, ReasonBody
 from muster_controller.api.limits import DEFAULT, Cursor, Limit
 from muster_controller.api.parts import Actor, Here
-from muster_controller.service import rollout_devices, rollout_explain, rollout_preview, rollouts
+from muster_controller.service import (
+    rollout_devices,
+    rollout_edits,
+    rollout_explain,
+    rollout_preview,
+    rollouts,
+)
 from muster_controller.service.rollout_explain import RolloutExplained
 from muster_controller.service.rollout_plans import RolloutRequest
 from muster_controller.service.rollout_preview import PlanView
@@ -21,7 +27,7 @@ router = APIRouter(tags=["rollouts"])
 # A part of a plan; docs/rollouts.md has its fields, and the plan's own parser refuses every other one.
 Part = dict[str, Any]
 # What the request itself says; everything else is a field of the plan.
-_OWN = {"version", "previous", "reason"}
+_OWN = {"version", "previous", "reason", "digest"}
 
 
 class StageBody(Body):
@@ -79,6 +85,13 @@ class PlanBody(ReasonBody):
         given = self.model_dump(exclude_unset=True, exclude=_OWN)
         fields = {name: value for name, value in given.items() if value is not None}
         return RolloutRequest(self.version, self.previous, fields)
+
+
+class EditBody(PlanBody):
+    """All of the plan that a rollout goes on by, instead of its own; without a seed the draw stays."""
+
+    reason: str = Field(min_length=1, max_length=400, description="Why; it must be said.")
+    digest: str | None = Field(default=None, description="That of what you edited: see the rollout.")
 
 
 class AbortBody(ReasonBody):
@@ -157,6 +170,14 @@ def explain(
 ) -> RolloutExplained:
     """Return the evidence round by round, computed again from what is stored."""
     return rollout_explain.explain(context, number, gate=gate)
+
+
+@router.post("/rollouts/{number}/edit")
+def edit_rollout(context: Here, actor: Actor, number: int, body: EditBody) -> RolloutDetail:
+    """Give a rollout that has not begun another plan: whatever was approved of the one before is void."""
+    return rollout_edits.edit_rollout(
+        context, actor, number, body.request(), reason=body.reason, seen=body.digest
+    )
 
 
 @router.post("/rollouts/{number}/pause")

@@ -21,6 +21,7 @@ from muster_controller.cli import (
     people,
     publish,
     reporting,
+    rollout_edits,
     rollouts,
     rotation,
     samples,
@@ -41,6 +42,7 @@ history.alarm.command(alarms.acknowledge)
 rollouts.app.command(approvals.approvals)
 rollouts.app.command(approvals.approve)
 rollouts.app.command(approvals.withhold)
+rollouts.app.command(rollout_edits.edit)
 models.version.command(publish.withdraw)
 models.drift.command(reporting.plan)
 models.drift.command(evidence.explain)

@@ -73,6 +73,7 @@ DEVICES: Final[Columns] = {
     "reason": "reason",
     "detail": "detail",
 }
+EDITS: Final[Columns] = {"at": "at", "by": "actor", "why": "reason", "changed": "detail.changes"}
 INELIGIBLE: Final[Columns] = {"device": "device", "reason": "reason", "detail": "detail"}
 POWERS: Final[Columns] = {
     "gate": "gate",
@@ -172,8 +173,8 @@ def show_rollout(detail: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]
     )
     write_section("Stages", detail["stages"], STAGES)
     evidence = detail["evidence"] or {"gates": [], "failures": {}}
-    write_section("Gates", [_gate(gate) for gate in evidence["gates"]], GATES)
-    checks = [_gate(gate) for gate in evidence.get("experiment", ())]
+    write_section("Gates", [describe_gate(gate) for gate in evidence["gates"]], GATES)
+    checks = [describe_gate(gate) for gate in evidence.get("experiment", ())]
     write_section(
         "Checks on the experiment", checks, {"check": "name", "verdict": "verdict", "detail": "detail"}
     )
@@ -181,6 +182,8 @@ def show_rollout(detail: Mapping[str, Any], devices: Sequence[Mapping[str, Any]]
     write_section("Failed devices", failures, {"reason": "reason", "devices": "count"})
     if detail["shadow"]:
         write_section("In shadow", detail["shadow"], SHADOW)
+    edits = [act for act in detail["audit"] if act["action"] == "rollout.edit"]
+    write_section("Edits of the plan", edits, EDITS)
     write_section("Devices", devices, DEVICES)
 
 
@@ -188,7 +191,7 @@ def show_gates(evidence: Mapping[str, Any]) -> None:
     """Print the gates of one look, and what is missing."""
     write_text(f"  round {evidence['rounds']} of stage {evidence['stage'] + 1}: {evidence['verdict']}")
     for gate in evidence["gates"]:
-        shown = _gate(gate)
+        shown = describe_gate(gate)
         figures = (
             f"{text(shown['value'])} beside {text(shown['control'])}"
             if gate.get("control") is not None
@@ -225,7 +228,8 @@ def size(length: float) -> str:
     return f"{length:.3g} GB"
 
 
-def _gate(gate: Mapping[str, Any]) -> dict[str, Any]:
+def describe_gate(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a gate with its interval, its harm and its share in words."""
     low, high, spent = gate.get("low"), gate.get("high"), gate.get("spent")
     return {
         **gate,

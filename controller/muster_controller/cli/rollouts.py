@@ -1,6 +1,8 @@
 """``muster rollout``: planning, starting, steering and watching rollouts."""
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
@@ -92,10 +94,21 @@ def list_rollouts(
 
 
 @app.command
-def show(number: int, /, *, connection: Connection = HERE) -> None:
+def show(
+    number: int,
+    /,
+    *,
+    as_file: Annotated[
+        bool, Parameter(negative="", help="Print its plan as a file, and nothing else.")
+    ] = False,
+    connection: Connection = HERE,
+) -> None:
     """Show one rollout: stages, devices, gates and what they saw."""
     with connection.open() as api:
         detail = api.get(f"/rollouts/{number}")
+        if as_file:
+            write_text(detail["file"].rstrip("\n"))
+            return
         devices = list(api.items(f"/rollouts/{number}/devices", {}))
     if connection.output == "json":
         write_json({**detail, "devices": devices})
@@ -116,14 +129,14 @@ def watch(
 ) -> int:
     """Follow a rollout and its gates until it is over; the exit code says how it ended.
 
+    On a terminal stages and gates are shown in place; elsewhere each change is a line.
     0 completed, 6 rolled back or aborted, 7 not over in time, 8 waits for a person (with --until-hold).
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    with connection.open() as api:
-        shown: tuple[str, object] = ("", None)
+    with connection.open() as api, _showing(connection.output) as show:
         while True:
             detail = api.get(f"/rollouts/{number}")
-            shown = _tell(detail, shown, connection)
+            show(detail)
             ended = _ending(detail["rollout"], until_hold=until_hold)
             if ended is not None:
                 return ended
@@ -230,22 +243,41 @@ def _ending(rollout: dict[str, Any], *, until_hold: bool) -> Exit | None:
     return Exit.HOLDS if until_hold and (holds or rollout["phase"] in WAITS_FOR_A_PERSON) else None
 
 
-def _tell(detail: dict[str, Any], shown: tuple[str, object], connection: Connection) -> tuple[str, object]:
-    """Print what is new since ``shown``: the line of the state, then the gates of a new look."""
-    rollout, evidence = detail["rollout"], detail["evidence"]
-    state = f"{rollout['phase']}, stage {rollout['stage'] + 1} of {rollout['stages']}, {rollout['step']}"
-    line = f"{state}: {rollout['verdict']}; {text(rollout['waiting'] or rollout['reason'])}"
-    look = None if evidence is None else [evidence["stage"], evidence["rounds"], _verdicts(evidence)]
-    if (line, look) == shown:
-        return shown
-    if connection.output == "json":
-        write_line({**rollout, "evidence": evidence})
-        return line, look
-    if line != shown[0]:
-        write_text(line)
-    if evidence is not None and look != shown[1]:
-        tables.show_gates(evidence)
-    return line, look
+@contextlib.contextmanager
+def _showing(output: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Return what shows a rollout again and again: in place on a terminal, else what is new, line by line."""
+    from muster_controller.cli import rollout_live  # noqa: PLC0415 - most commands draw nothing
+
+    if output != "json" and rollout_live.is_live():
+        with rollout_live.on_screen() as show:
+            yield show
+    else:
+        yield _Lines(output).tell
+
+
+class _Lines:
+    """Prints what is new: the line of the state, then the gates of a new look."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._shown: tuple[str, object] = ("", None)
+
+    def tell(self, detail: dict[str, Any]) -> None:
+        """Print what is new since the last time."""
+        rollout, evidence = detail["rollout"], detail["evidence"]
+        state = f"{rollout['phase']}, stage {rollout['stage'] + 1} of {rollout['stages']}, {rollout['step']}"
+        line = f"{state}: {rollout['verdict']}; {text(rollout['waiting'] or rollout['reason'])}"
+        look = None if evidence is None else [evidence["stage"], evidence["rounds"], _verdicts(evidence)]
+        before, self._shown = self._shown, (line, look)
+        if (line, look) == before:
+            return
+        if self._output == "json":
+            write_line({**rollout, "evidence": evidence})
+            return
+        if line != before[0]:
+            write_text(line)
+        if evidence is not None and look != before[1]:
+            tables.show_gates(evidence)
 
 
 def _verdicts(evidence: dict[str, Any]) -> list[str]:

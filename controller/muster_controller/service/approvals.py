@@ -1,6 +1,7 @@
 """Approvals of rollouts: what is asked for, who has agreed to what, agreeing and refusing to."""
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlmodel import Session
@@ -18,9 +19,10 @@ from muster_controller.domain.rollouts.planning.approval import (
 from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_controller.domain.rollouts.starting import approved
 from muster_controller.service.context import Context, Deed
-from muster_controller.service.people import count_holders
+from muster_controller.service.people import count_holders, current
 from muster_controller.service.rollout_views import RolloutDetail
-from muster_controller.service.rollouts import steer, subject_of
+from muster_controller.service.rollouts import apply, show_rollout, subject_of
+from muster_controller.stepping import course_of
 from muster_controller.store import rollouts as store
 from muster_models.errors import ConflictError, ForbiddenError, RequestError
 
@@ -50,7 +52,7 @@ class ApprovalView:
             the plan asks nobody, or it is over.
         digest: Of what is approved now: send it along with an approval, so that it is of what you saw.
         needed, roles, expires_seconds: As the plan says.
-        holders: How many people could give one now; the author is not among them.
+        holders: How many people could give one now; the author is not among them, nor who edited the plan.
         given: Oldest first, those that do not count too.
         missing: What is missing, in words; empty when nothing is.
     """
@@ -62,12 +64,13 @@ class ApprovalView:
     expires_seconds: float
     holders: int
     author: str
+    editors: tuple[str, ...]
     given: tuple[GivenView, ...]
     enough: bool
     missing: str
 
 
-NOTHING = ApprovalView("nothing", "", 0, (), 0.0, 0, "", (), enough=True, missing="")
+NOTHING = ApprovalView("nothing", "", 0, (), 0.0, 0, "", (), (), enough=True, missing="")
 _WAITING = frozenset({rollout.RolloutPhase.PENDING_APPROVAL, rollout.RolloutPhase.SCHEDULED})
 _UNDER_WAY = frozenset({rollout.RolloutPhase.RUNNING, rollout.RolloutPhase.PAUSED})
 
@@ -91,7 +94,7 @@ def approve(
 
     Args:
         context: Of this controller.
-        who: Agrees; neither the author nor somebody without a role that the plan names.
+        who: Agrees; neither the author nor an editor, nor somebody without a role that the plan names.
         number: Of the rollout.
         reason: For the audit trail; must be given.
         seen: ``ApprovalView.digest`` of what the person looked at; None for whatever it is now.
@@ -102,19 +105,23 @@ def approve(
         ForbiddenError: The person may not approve this one.
         ConflictError: Nothing is to be approved, or it has changed since ``seen``.
     """
-    plan, state = _load(context, number)
-    policy = _policy(plan, state)
-    role = _role(who, policy, state)
-    digest = approved(plan, state)
-    if seen is not None and seen != digest:
-        raise ConflictError(
-            f"rollout {number} is not what you looked at: its plan or its evidence has changed; look again"
-        )
     _require(reason)
-    event = rollout.Approve(who.name, role, reason, digest, context.clock())
-    detail = {"role": role, "digest": digest, "about": _about(state)}
-    deed = Deed(who.name, "rollout.approve", subject_of(number), reason, detail)
-    return steer(context, number, event, deed=deed)
+    with context.unit() as session:
+        course = course_of(session, number)
+        policy = _policy(course.plan, course.state)
+        role = _role(_as_now(session, who), policy, course.state)
+        digest = approved(course.plan, course.state)
+        if seen is not None and seen != digest:
+            raise ConflictError(
+                f"rollout {number} is not what you looked at: its plan or its evidence has changed;"
+                " look again"
+            )
+        event = rollout.Approve(who.name, role, reason, digest, context.clock())
+        detail = {"role": role, "digest": digest, "about": _about(course.state)}
+        deed = Deed(who.name, "rollout.approve", subject_of(number), reason, detail)
+        apply(context, session, number, event, deed=deed)
+    context.wake()
+    return show_rollout(context, number)
 
 
 def withhold(context: Context, who: Person, number: int, *, reason: str) -> RolloutDetail:
@@ -126,18 +133,23 @@ def withhold(context: Context, who: Person, number: int, *, reason: str) -> Roll
         ForbiddenError: The person has no role that the plan names.
         ConflictError: The rollout does not wait for approval.
     """
-    plan, state = _load(context, number)
-    role = _held(who, _policy(plan, state))
     _require(reason)
-    event = rollout.Withhold(who.name, role, reason, context.clock())
-    deed = Deed(who.name, "rollout.withhold", subject_of(number), reason, {"role": role})
-    return steer(context, number, event, deed=deed)
+    with context.unit() as session:
+        course = course_of(session, number)
+        role = _held(_as_now(session, who), _policy(course.plan, course.state))
+        event = rollout.Withhold(who.name, role, reason, context.clock())
+        deed = Deed(who.name, "rollout.withhold", subject_of(number), reason, {"role": role})
+        apply(context, session, number, event, deed=deed)
+    context.wake()
+    return show_rollout(context, number)
 
 
-def _load(context: Context, number: int) -> tuple[Plan, State]:
-    with context.reading() as session:
-        stored = store.get(session, number)
-    return parse_plan(stored.plan), rollout.from_json(stored.state, {})
+def _as_now(session: Session, who: Person) -> Person:
+    """Return somebody who asked as they are now: between asking and this they may have lost a role."""
+    found = current(session, who.name)
+    if found is None:
+        raise ForbiddenError(f"{who.name} was revoked")
+    return found
 
 
 def _policy(plan: Plan, state: State) -> Approval:
@@ -149,8 +161,9 @@ def _policy(plan: Plan, state: State) -> Approval:
 
 
 def _role(who: Person, policy: Approval, state: State) -> str:
-    if who.name == state.author:
-        raise ForbiddenError(f"{who.name} started this rollout: somebody else must agree")
+    if who.name in state.authors:
+        what = "started" if who.name == state.author else "edited"
+        raise ForbiddenError(f"{who.name} {what} this rollout: somebody else must agree")
     return _held(who, policy)
 
 
@@ -177,7 +190,7 @@ def _view(session: Session, plan: Plan, state: State, *, now: float) -> Approval
     policy, about = plan.approval, _about(state)
     if policy is None:
         return NOTHING
-    digest, barred = approved(plan, state), (state.author,)
+    digest, barred = approved(plan, state), state.authors
     missing = shortfall(policy, state.approvals, digest=digest, barred=barred, now=now)
     return ApprovalView(
         about=about,
@@ -187,13 +200,14 @@ def _view(session: Session, plan: Plan, state: State, *, now: float) -> Approval
         expires_seconds=policy.expires_seconds,
         holders=count_holders(session, policy.roles, barred=barred),
         author=state.author,
+        editors=state.editors,
         given=tuple(_given(policy, one, digest=digest, barred=barred, now=now) for one in state.approvals),
         enough=is_enough(policy, state.approvals, digest=digest, barred=barred, now=now),
         missing="" if about == "nothing" else missing,
     )
 
 
-def _given(policy: Approval, one: Given, *, digest: str, barred: tuple[str, ...], now: float) -> GivenView:
+def _given(policy: Approval, one: Given, *, digest: str, barred: Collection[str], now: float) -> GivenView:
     return GivenView(
         person=one.person,
         role=one.role,

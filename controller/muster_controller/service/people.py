@@ -3,13 +3,14 @@
 import datetime as dt
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
 from muster_controller.domain.people import FOUNDER, FOUNDING, ROLES, Person, Right, Role, ordered
 from muster_controller.service.context import Context, Deed, record
+from muster_controller.service.disowning import disown
 from muster_controller.store import people as store
 from muster_controller.store.engine import Reading
 from muster_models.errors import NotFoundError, RequestError
@@ -83,18 +84,29 @@ def list_people(context: Context) -> tuple[PersonView, ...]:
         return (view(FOUNDING), *map(_view, store.everybody(session)))
 
 
-def count_holders(session: Session, roles: Sequence[str], *, barred: Sequence[str] = ()) -> int:
+def current(session: Session, name: str) -> Person | None:
+    """Return a person as they are now; None for nobody, or somebody revoked."""
+    if name == FOUNDER:
+        return FOUNDING
+    held = store.find(session, name)
+    return None if held is None or held.revoked is not None else held.person
+
+
+def count_holders(session: Session, roles: Sequence[str], *, barred: Collection[str] = ()) -> int:
     """Return how many people hold one of some roles now, without those barred."""
     everybody = [FOUNDING, *(held.person for held in store.everybody(session) if held.revoked is None)]
     return sum(1 for one in everybody if one.name not in barred and set(one.roles) & set(roles))
 
 
-def too_few(session: Session, roles: Sequence[str], *, needed: int, author: str) -> tuple[str, ...]:
+def too_few(
+    session: Session, roles: Sequence[str], *, needed: int, authors: Collection[str]
+) -> tuple[str, ...]:
     """Return, in words, that a plan needs more approvals than there are people to give them; or nothing."""
-    able = count_holders(session, roles, barred=(author,))
+    able = count_holders(session, roles, barred=authors)
     if able >= needed:
         return ()
-    who = " or ".join(roles) + (f" other than {author}" if author else "")
+    named = " and ".join(sorted(author for author in authors if author))
+    who = " or ".join(roles) + (f" other than {named}" if named else "")
     return (
         f"the plan needs {needed} approvals, and there are {able} people who are {who}: muster people add",
     )
@@ -135,6 +147,8 @@ def renew(context: Context, actor: str, name: str, reason: str = "") -> PersonVi
 def change(context: Context, actor: str, name: str, *, roles: Sequence[str], reason: str = "") -> PersonView:
     """Give somebody other roles, from their next request on.
 
+    What they approved in a role that they lost counts no more; see ``service.disowning``.
+
     Raises:
         NotFoundError: No such person, or revoked.
         RequestError: A role is not known.
@@ -142,12 +156,16 @@ def change(context: Context, actor: str, name: str, *, roles: Sequence[str], rea
     checked, now = _roles(roles), context.clock()
     with context.unit() as session:
         store.change(session, name, checked)
+        disown(context, session, name, checked)
         record(session, Deed(actor, "person.change", name, reason, {"roles": list(checked)}), now)
+    context.wake()
     return _show(context, name)
 
 
 def revoke(context: Context, actor: str, name: str, reason: str = "") -> PersonView:
     """Refuse somebody's token from now on; the name stays theirs in the audit trail.
+
+    What they approved counts no more; see ``service.disowning``.
 
     Raises:
         NotFoundError: No such person, or revoked already.
@@ -155,7 +173,9 @@ def revoke(context: Context, actor: str, name: str, reason: str = "") -> PersonV
     now = context.clock()
     with context.unit() as session:
         store.revoke(session, name, now)
+        disown(context, session, name, ())
         record(session, Deed(actor, "person.revoke", name, reason), now)
+    context.wake()
     return _show(context, name)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sqlmodel import Session
 
 from muster_controller.domain.facts import LabelFacts
-from muster_controller.domain.rollouts.judging.gates import shares
+from muster_controller.domain.rollouts.judging.gates import bound_of, shares
 from muster_controller.domain.rollouts.judging.gauges import gate_of, margin_of, sides_of, unit_of
 from muster_controller.domain.rollouts.judging.ledger import Ledger, Trial
 from muster_controller.domain.rollouts.judging.replay import Inputs, course, differences
@@ -169,7 +169,7 @@ def _gauge(
             margin=margin_of(gauge, plan.margins),
             unit=unit_of(gate_of(gauge)),
             evidence=_value(trial.harm),
-            bound=1 / (plan.error_budget * share),
+            bound=bound_of(plan, share),
             assurance=_value(trial.assurance),
             needed=1 / plan.hold_budget,
         )

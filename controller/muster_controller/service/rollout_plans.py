@@ -2,8 +2,8 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlmodel import Session
@@ -63,6 +63,11 @@ def make_plan(context: Context, session: Session, request: RolloutRequest) -> Pl
     return parse_plan(document)
 
 
+def keep_seed(request: RolloutRequest, plan: Plan) -> RolloutRequest:
+    """Return what is asked for, with the seed of a plan where it names none: the draw stays what it was."""
+    return replace(request, plan={"seed": plan.seed, **request.plan})
+
+
 def _common(context: Context, session: Session, plan: Plan) -> str | None:
     """Return the version that most devices of the cohort are assigned, other than the new one.
 
@@ -94,8 +99,15 @@ def _unanswerable(session: Session, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def find_obstacles(session: Session, plan: Plan, facts: Facts, *, author: str = "") -> tuple[str, ...]:
-    """Return why a rollout cannot start now, in words; ``author`` will not count among those who approve."""
+def find_obstacles(
+    session: Session, plan: Plan, facts: Facts, *, authors: Collection[str] = (), number: int | None = None
+) -> tuple[str, ...]:
+    """Return why a rollout cannot start now, in words.
+
+    Args:
+        authors: Will not count among those who approve.
+        number: Of the rollout that is to have this plan; None for one that is not stored yet.
+    """
     found: list[str] = []
     for digest in (plan.digest, plan.previous):
         release = None if digest is None else resolve(session, digest)
@@ -103,11 +115,13 @@ def find_obstacles(session: Session, plan: Plan, facts: Facts, *, author: str = 
             found.append(f"{release.name} was withdrawn")
     found += _unanswerable(session, plan)
     if plan.approval is not None:
-        found += too_few(session, plan.approval.roles, needed=plan.approval.needed, author=author)
+        found += too_few(session, plan.approval.roles, needed=plan.approval.needed, authors=authors)
     cohort = set(draw.cohort(plan, facts.devices))
     if not cohort:
         found.append(f"no device is {plan.selector!r}")
     for other in store.in_phases(session, store.LIVE, model=plan.model):
+        if other.id == number:
+            continue
         drawn = store.members(session, other.id)
         shared = cohort & set(drawn or draw.cohort(parse_plan(other.plan), facts.devices))
         if shared:

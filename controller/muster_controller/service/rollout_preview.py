@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 import msgspec
@@ -20,9 +21,15 @@ from muster_controller.domain.rollouts.judging.rounds import take_in
 from muster_controller.domain.rollouts.planning.file import file_of, write_plan_file
 from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.service.context import Context
-from muster_controller.service.rollout_plans import RolloutRequest, find_obstacles, make_plan
+from muster_controller.service.rollout_plans import (
+    RolloutRequest,
+    find_obstacles,
+    keep_seed,
+    make_plan,
+)
 from muster_controller.service.rollout_views import StageView, view_stages
 from muster_controller.service.versions import resolve
+from muster_controller.stepping import course_of
 from muster_controller.store import devices, requests, versions, windows
 from muster_controller.store.facts import start_facts, window_facts
 from muster_controller.store.versions import Release
@@ -123,27 +130,39 @@ class PlanView:
     obstacles: tuple[str, ...]
 
 
-def plan_rollout(context: Context, request: RolloutRequest, author: str = "") -> PlanView:
+def plan_rollout(
+    context: Context, request: RolloutRequest, author: str = "", *, number: int | None = None
+) -> PlanView:
     """Return what a rollout would do, and what stands in the way of ``author``; nothing is stored.
 
+    Args:
+        context: Of this controller.
+        request: What is asked for.
+        author: Who asks for it, or edits it.
+        number: Of the rollout that would have this plan instead of its own; None for a new one.
+
     Raises:
-        NotFoundError: No such version.
+        NotFoundError: No such version or rollout.
         RequestError: A field of the plan is not of the expected form.
     """
+    authors = frozenset({author})
     with context.reading() as session:
+        if number is not None:
+            course = course_of(session, number)
+            request, authors = keep_seed(request, course.plan), authors | course.state.authors
         plan = make_plan(context, session, request)
         facts = start_facts(
             session,
             plan.model,
             plan.digest,
-            number=None,
+            number=number,
             now=context.clock(),
             reachable_seconds=context.settings.reachable_seconds,
         )
         known = _known(context, session, plan, facts)
         ledger = _history(context, session, plan, facts)
         names = name_versions(session, (plan.digest, plan.previous))
-        obstacles = find_obstacles(session, plan, facts, author=author)
+        obstacles = find_obstacles(session, plan, facts, authors=authors, number=number)
     seen = preview(plan, known, facts, ledger)
     return _view(plan, facts, seen, names=names, obstacles=obstacles)
 
@@ -237,7 +256,8 @@ def _view(
         power=POWER,
         powers=tuple(GatePowerView(**vars(one)) for one in seen.powers),
         reproduce=(
-            f"order devices by: printf '{plan.seed}\\n%s' DEVICE | sha256sum | cut -c1-16;"
+            f"order devices by: printf '%s\\n%s\\n%s' {quote(plan.model)} {quote(plan.seed)} DEVICE"
+            " | sha256sum | cut -c1-16;"
             f" the first {sum(arm == draw.CONTROL for arm in seen.drawn.values())} are the control,"
             " the stages follow in order"
         ),

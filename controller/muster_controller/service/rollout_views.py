@@ -60,6 +60,7 @@ class RolloutDetail:
 
     Attributes:
         plan: Every field of ``domain.plan.Plan``; ``file`` says the same as a file, without the defaults.
+        digest: Of plan, version and evidence as they stand: what an approval or an edit is about.
         unreturned: Devices that have not confirmed a rollback.
         evidence: The newest; None before there is any.
         shadow: What the version answered in shadow, beside each version that answered; empty without one.
@@ -71,6 +72,7 @@ class RolloutDetail:
     rollout: RolloutView
     plan: dict[str, Any]
     file: str
+    digest: str
     stages: tuple[StageView, ...]
     control: tuple[str, ...]
     cohort: int

@@ -13,6 +13,7 @@ from muster_controller.domain.rollouts import machine as rollout
 from muster_controller.domain.rollouts.machine import Decision, Event, State
 from muster_controller.domain.rollouts.planning.file import file_of, write_plan_file
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.starting import approved
 from muster_controller.service.context import Context, Deed, record
 from muster_controller.service.rollout_plans import RolloutRequest, find_obstacles, gather, make_plan
 from muster_controller.service.rollout_views import (
@@ -57,7 +58,7 @@ def show_rollout(context: Context, number: int) -> RolloutDetail:
         NotFoundError: No such rollout.
     """
     with context.reading() as session:
-        return _detail(session, number)
+        return detail_of(session, number)
 
 
 def list_rollout_devices(context: Context, number: int) -> tuple[RolloutDeviceView, ...]:
@@ -129,7 +130,7 @@ def begin(context: Context, session: Session, actor: str, request: RolloutReques
         now=now,
         reachable_seconds=context.settings.reachable_seconds,
     )
-    obstacles = find_obstacles(session, plan, facts, author=actor)
+    obstacles = find_obstacles(session, plan, facts, authors={actor})
     if obstacles:
         raise ConflictError("; ".join(obstacles))
     decision = rollout.decide(plan, State(), rollout.Start(actor, reason, facts))
@@ -249,7 +250,8 @@ def _drawn(plan: Plan, state: State, known: Mapping[str, DeviceFacts]) -> dict[s
     return draw.arms(plan, draw.draw(plan, cohort), cohort)
 
 
-def _detail(session: Session, number: int) -> RolloutDetail:
+def detail_of(session: Session, number: int) -> RolloutDetail:
+    """Return one rollout as part of a transaction; raises as ``show_rollout``."""
     found = views.find_rollout(session, number)
     if found is None:
         raise NotFoundError(f"no rollout {number}")
@@ -260,6 +262,7 @@ def _detail(session: Session, number: int) -> RolloutDetail:
     return RolloutDetail(
         rollout=found,
         plan=msgspec.to_builtins(plan),
+        digest=approved(plan, state),
         file=write_plan_file(
             file_of(
                 plan, version=found.version.name, previous=found.previous.name if found.previous else None

@@ -22,9 +22,13 @@ _TABLE: Final = """
     stop /rollouts/{number}/pause
     approve /rollouts/{number}/approve
     approve /rollouts/{number}/withhold
+    operate /rollouts/{number}/edit
     operate /rollouts/{number}/abort
     operate /rollouts/{number}/{command}
     operate /models/{model}/drill
+    operate /models/{model}/samples
+    operate /samples/{number}/rows
+    operate /samples/{number}/delete
     operate /alarms/{number}/acknowledge
     operate /silences
     operate /silences/{number}/end

@@ -19,8 +19,10 @@ from muster_controller.web.alarm_pages import AlarmActions, AlarmPages
 from muster_controller.web.live import Live
 from muster_controller.web.pages import Pages
 from muster_controller.web.people_pages import PeopleActions, PeoplePages
+from muster_controller.web.plan_pages import PlanPages
 from muster_controller.web.render import STATIC, build_id, make_environment
 from muster_controller.web.rollout_pages import RolloutActions, RolloutPages
+from muster_controller.web.sample_forms import SampleForms
 from muster_controller.web.session import Sessions
 from muster_controller.web.view import Renderer
 from muster_models.errors import MusterError
@@ -46,15 +48,17 @@ def make_dashboard(context: Context, token: str) -> FastAPI:
     live = Live(Changes(context.engine), sessions)
     site = FastAPI(openapi_url=None)
     site.include_router(Pages(context, renderer).router)
-    rollout_pages = RolloutPages(context, renderer)
-    site.include_router(rollout_pages.router)
+    # Before the page of one rollout, whose path is open to any word.
+    site.include_router(PlanPages(context, renderer).router)
+    site.include_router(RolloutPages(context, renderer).router)
     site.include_router(AlarmPages(context, renderer).router)
     site.include_router(PeoplePages(context, renderer).router)
     site.include_router(Sign(context, renderer).router)
     site.include_router(PeopleActions(context, renderer).router)
     site.include_router(Actions(context, renderer).router)
+    site.include_router(SampleForms(context, renderer).router)
     # After the actions: its last path is open to several orders.
-    site.include_router(RolloutActions(context, renderer, rollout_pages).router)
+    site.include_router(RolloutActions(context, renderer).router)
     site.include_router(AlarmActions(context, renderer).router)
     site.mount(f"/static/{build_id()}", StaticFiles(directory=STATIC))
     site.add_middleware(GZipMiddleware, minimum_size=SMALLEST_BYTES)

@@ -1,8 +1,8 @@
 """Pages to look at: one function per page, each over one service function."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from muster_controller.service import (
@@ -15,11 +15,13 @@ from muster_controller.service import (
     history,
     labels,
     overview,
+    samples,
     versions,
 )
 from muster_controller.service.context import Context
 from muster_controller.service.devices import DeviceQuery
 from muster_controller.service.drift import DriftQuery
+from muster_controller.service.drift_threshold import Statistic, show_threshold
 from muster_controller.service.labels import LabelQuery
 from muster_controller.store.views.devices import State
 from muster_controller.store.views.history import AuditFilter, EventFilter
@@ -29,6 +31,7 @@ from muster_models.errors import MusterError
 Cursor = str | None
 ROUNDS = 60  # that an explanation shows
 DRILLS = 5
+SAMPLES = 5
 _EXPLAINED = {"windows": "explain.html", "labels": "explain_labels.html", "nothing": "reason.html"}
 
 
@@ -109,6 +112,7 @@ class Pages:
             detail=detail,
             cost=cost.show(self._context, model),
             drills=drills.list_drills(self._context, model, limit=DRILLS),
+            samples=samples.list_orders(self._context, model, limit=SAMPLES),
             **self._seen(model, drift.ALL),
         )
 
@@ -118,16 +122,28 @@ class Pages:
         return self._renderer.page(request, "version.html", section="/models", detail=detail)
 
     def drift(
-        self, request: Request, model: str, subject: str = "all", feature: str | None = None
+        self,
+        request: Request,
+        model: str,
+        subject: str = "all",
+        feature: str | None = None,
+        *,
+        statistic: Statistic | None = None,
+        above: Annotated[float | None, Query(ge=0, le=1e6)] = None,
     ) -> HTMLResponse:
-        """What a model sees, against its baseline."""
+        """What a model sees, against its baseline; and against a threshold, where one is named."""
         seen = self._seen(model, subject)
         view = seen["view"]
         # What an alarm is about, or else what moved most, is what one came to see.
         wanted = feature or next((alarm.feature for alarm in seen["open"]), "")
         worst = next(iter(view.ranked), None)
         chosen = next((found for found in view.features if found.name == wanted), worst)
-        return self._renderer.page(request, "drift.html", section="/models", chosen=chosen, **seen)
+        named = None
+        if statistic is not None and above is not None:
+            named = show_threshold(self._context, model, DriftQuery(subject=subject), statistic, above)
+        return self._renderer.page(
+            request, "drift.html", section="/models", chosen=chosen, threshold=named, feature=feature, **seen
+        )
 
     def _seen(self, model: str, subject: str) -> dict[str, Any]:
         """Return what is known of a model's drift, with and without labels, and the open alarms about it."""

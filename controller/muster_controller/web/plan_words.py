@@ -9,7 +9,7 @@ GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "previous": ("Way back", "What the control keeps and a rollback returns to; empty: what most run."),
         "selector": ("Cohort: a selector over labels", "Such as site in (berlin, oslo)."),
         "dynamic": ("Late joiners", "Devices that join the selector later are drawn too."),
-        "seed": ("Seed", "The same seed draws the same devices; empty: a new one."),
+        "seed": ("Seed", "The same seed draws the same devices; empty: a new one, in an edit the same."),
     },
     "Stages": {
         "stages": ("Stages, the last one 100 %", "Shares or numbers of devices, all so far together."),
@@ -43,6 +43,10 @@ GROUPS: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "Tolerated fall of what confidences promise; empty: not asked.",
         ),
         "margins.accuracy": ("Labelled accuracy", "Tolerated fall among labelled rows; empty: not asked."),
+        "margins.crashes": (
+            "Crashed devices",
+            "How many times as soon they may crash as the control; empty: not asked.",
+        ),
         "margins.counters": ("Counters", "Per call, such as scrap: {margin: 0.1, direction: up}."),
         "margins.required": ("Required gates", "That must have evidence: latency, class mix."),
         "margins.weights": ("Weights", "Of the error budget, by gate: latency: 2."),

@@ -1,32 +1,17 @@
 """The pages of rollouts and the orders on them, each over the service function that API and CLI call."""
 
-import secrets
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from muster_controller.api.errors import status_of
-from muster_controller.service import (
-    approvals,
-    devices,
-    rollout_devices,
-    rollout_explain,
-    rollout_preview,
-    rollouts,
-    versions,
-)
+from muster_controller.service import approvals, rollout_devices, rollout_explain, rollouts
 from muster_controller.service.context import Context
-from muster_controller.service.rollout_preview import PlanView
 from muster_controller.service.rollout_views import Outcome
 from muster_controller.service.rollouts import WayBack
 from muster_controller.store.views.rollouts import RolloutFilter
 from muster_controller.web import rollout_words
-from muster_controller.web.plan_form import PlanForm, form_fields, read_form
 from muster_controller.web.view import Actor, Renderer
-from muster_models.errors import MusterError
 
 Cursor = str | None
 Text = Annotated[str, Form(max_length=400)]
@@ -41,7 +26,7 @@ def _back(number: int) -> RedirectResponse:
 
 
 class RolloutPages:
-    """The list, the form with its preview, and one rollout."""
+    """The list, and one rollout."""
 
     def __init__(self, context: Context, renderer: Renderer) -> None:
         self._context = context
@@ -49,26 +34,15 @@ class RolloutPages:
         self.router = APIRouter(dependencies=[Depends(renderer.require_session)])
         for path, page in (
             (SECTION, self.list),
-            (f"{SECTION}/new", self.new),
             (f"{SECTION}/{{number}}", self.show),
             (f"{SECTION}/{{number}}/explain", self.explain),
         ):
             self.router.add_api_route(path, page, response_class=HTMLResponse, response_model=None)
-        self.router.add_api_route(f"{SECTION}/preview", self.preview, methods=["POST"], response_model=None)
 
     def list(self, request: Request, cursor: Cursor = None) -> HTMLResponse:
         """Every rollout, newest first."""
         page = rollouts.list_rollouts(self._context, RolloutFilter(), cursor=cursor)
         return self._renderer.page(request, "rollouts.html", section=SECTION, page=page)
-
-    def new(self, request: Request, version: Annotated[str, Query(max_length=200)] = "") -> HTMLResponse:
-        """The form of a plan, with what it would do."""
-        return self.form(request, PlanForm({"version": version} if version else {}))
-
-    async def preview(self, request: Request) -> Response:
-        """What the form would do now: both sides of it settled, and the preview as a part of the page."""
-        form = read_form(dict(await request.form()))
-        return await run_in_threadpool(self._preview, request, form)
 
     def show(
         self, request: Request, number: int, outcome: Outcome | None = None, cursor: Cursor = None
@@ -105,68 +79,15 @@ class RolloutPages:
             courses=rollout_words.courses(chosen),
         )
 
-    def form(self, request: Request, form: PlanForm, *, status: int = 200) -> HTMLResponse:
-        """Answer with the form as it was typed, and what it would do."""
-        choices = [row for row in versions.list_versions(self._context).items if not row.withdrawn_at]
-        if not form.as_file:
-            # The draw that is shown is the draw that will be made.
-            first = {"version": choices[0].name} if choices else {}
-            form = replace(form, values={**first, "seed": secrets.token_hex(4), **form.values})
-        settled, view = self._settle(form)
-        return self._renderer.page(
-            request,
-            "rollout_new.html",
-            status=status,
-            section=SECTION,
-            versions=choices,
-            form=settled,
-            groups=form_fields(),
-            view=view,
-            cohort=self._cohort(settled),
-        )
-
-    def _cohort(self, form: PlanForm) -> str:
-        try:
-            cohort = devices.show_cohort(self._context, form.values.get("selector", "all"))
-        except MusterError as error:
-            return str(error)
-        return f"{len(cohort.devices)} of {cohort.enrolled} devices"
-
-    def _preview(self, request: Request, form: PlanForm) -> Response:
-        settled, view = self._settle(form)
-        page = self._renderer.page(request, "_plan_preview.html", view=view, form=settled)
-        return JSONResponse(
-            {
-                "html": bytes(page.body).decode(),
-                "file": settled.file,
-                "values": dict(settled.values),
-                "problem": settled.problem,
-            }
-        )
-
-    def _settle(self, form: PlanForm) -> tuple[PlanForm, PlanView | None]:
-        """Return the form with both its sides saying the same, and what it would do where that is known."""
-        settled = form.settled()
-        problem = form.problem or settled.problem
-        view = None
-        if not settled.problem:
-            try:
-                view = rollout_preview.plan_rollout(self._context, settled.request())
-            except MusterError as error:
-                problem = problem or str(error)
-        return replace(settled, problem=problem), view
-
 
 class RolloutActions:
     """What an operator orders of rollouts."""
 
-    def __init__(self, context: Context, renderer: Renderer, pages: RolloutPages) -> None:
+    def __init__(self, context: Context, renderer: Renderer) -> None:
         self._context = context
         self._renderer = renderer
-        self._pages = pages
         self.router = APIRouter(dependencies=[Depends(renderer.require_session), Depends(self._require_form)])
         for path, action in (
-            ("/rollouts/new", self.start),
             ("/rollouts/{number}/abort", self.abort),
             ("/rollouts/{number}/rollback", self.roll_back),
             ("/rollouts/{number}/{command}", self.steer),
@@ -176,19 +97,6 @@ class RolloutActions:
     def _require_form(self, request: Request, form_token: Text = "") -> None:
         self._renderer.check_form(request, form_token)
         self._renderer.check_right(request)
-
-    async def start(self, request: Request, actor: Actor) -> Response:
-        """Start a rollout, or show the form again with what stands in its way."""
-        form = read_form(dict(await request.form()))
-        return await run_in_threadpool(self._start, request, actor, form)
-
-    def _start(self, request: Request, actor: str, form: PlanForm) -> Response:
-        try:
-            detail = rollouts.start_rollout(self._context, actor, form.request(), form.reason)
-        except MusterError as error:
-            refused = replace(form, problem=str(error))
-            return self._pages.form(request, refused, status=status_of(error)[0])
-        return _back(detail.rollout.id)
 
     def abort(
         self,

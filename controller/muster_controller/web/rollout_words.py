@@ -12,6 +12,7 @@ from muster_controller.domain.rollouts.judging.gauges import sides_of
 from muster_controller.domain.rollouts.planning.conditions import Margins
 from muster_controller.service.rollout_explain import RoundView
 from muster_controller.service.rollout_views import RolloutDetail
+from muster_controller.store.views.history import AuditView
 from muster_controller.store.views.rollouts import EvidenceView, GateView, RolloutView
 
 FEW = 3  # of what is missing, in the timeline
@@ -37,11 +38,16 @@ class Moment:
 def timeline(detail: RolloutDetail) -> list[Moment]:
     """Return steps, verdicts and what people did, newest first."""
     steps = [Moment(note.at, "step", note.detail) for note in detail.notes]
-    acts = [Moment(act.at, act.action, act.reason, who=act.actor) for act in detail.audit]
+    acts = [Moment(act.at, act.action, _done(act), who=act.actor) for act in detail.audit]
     verdicts = [
         Moment(one.at, "verdict", _told(one), verdict=one.verdict) for one in _changes(detail.history)
     ]
     return sorted([*steps, *acts, *verdicts], key=lambda moment: moment.at, reverse=True)
+
+
+def _done(act: AuditView) -> str:
+    """Say why a person did something, and what an edit changed."""
+    return "; ".join([act.reason, *act.detail.get("changes", ())])
 
 
 def _changes(history: Sequence[EvidenceView]) -> list[EvidenceView]:
