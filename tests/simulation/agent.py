@@ -119,6 +119,7 @@ class Agent:
             drifts=lambda: shared.drifts(device.site),
             is_asked=shared.is_asked,
             is_sick=device.site == shared.story.sick,
+            counts=shared.story.terms.counts,
             answering=lambda: self.runner.answering.get(MODEL),
             beside=self._beside,
         )

@@ -21,12 +21,13 @@ from muster_controller.config import DriftSettings, Settings
 from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts import machine as domain
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.starting import approved
 from muster_controller.ingest import Ingest
 from muster_controller.pki import Issued
 from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.reconcile.telling import DAY_SECONDS
 from muster_controller.stepping import Stepping, course_of
-from muster_controller.store import enrolment, versions
+from muster_controller.store import assignments, enrolment, versions
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
 from muster_controller.store.device_facts import device_facts
@@ -279,7 +280,8 @@ class Controller:
     def _tell_desired(self, topic: str, payload: bytes, sent: Action | None = None) -> bool:
         self._step()
         desired = decode_desired(_parse(payload).payload)
-        self.witness.told(desired.device, desired.sequence)
+        stops = any(one.stop for one in desired.models)
+        self.witness.told(desired.device, desired.sequence, stops=stops)
         self._envelopes.setdefault(desired.device, []).append(payload)
         self.bus.down(topic, payload)
         if sent is not None:
@@ -332,6 +334,12 @@ class Controller:
                 permit = enrolment.Permit(device, {"site": site})
                 enrolment.enrol(session, permit, Issued("", "1", int(self.world.now) + 10**8), self.world.now)
 
+    def join(self, device: str, site: str) -> None:
+        """Enrol one more device; nothing goes wrong meanwhile, because a device is enrolled once."""
+        due, self._dies_after = self._dies_after, None
+        self.enrol({device: site})
+        self._dies_after = due
+
     def hold(self, version: Version) -> None:
         """Have the files of a version."""
         for sha256, content in version.blobs.items():
@@ -363,6 +371,37 @@ class Controller:
                 Stepping(self.settings).take(session, course, decision, self.clock())
                 self._wake()
         return decision.refused is None
+
+    def approve(self, number: int, plan: Plan, person: str) -> None:
+        """Let a person agree with a rollout as it stands."""
+        with self._unit() as session:
+            course, now = course_of(session, number), self.clock()
+            event = domain.Approve(person, "approver", "seen", approved(plan, course.state), now)
+            decision = domain.decide(plan, course.state, event)
+            if decision.refused is None:
+                self.witness.rollouts.agreed(number, person, now)
+                Stepping(self.settings).take(session, course, decision, now)
+                self._wake()
+
+    def stop_model(self) -> None:
+        """Order that the model answers with its fallback everywhere."""
+        with self._unit() as session:
+            if MODEL not in assignments.stopped(session):
+                assignments.stop(session, MODEL, self.clock())
+                self._wake()
+
+    def start_model(self) -> None:
+        """Lift that order."""
+        with self._unit() as session:
+            if MODEL in assignments.stopped(session):
+                assignments.start(session, MODEL)
+                self._wake()
+
+    def is_stopped(self) -> bool:
+        """Tell whether the model is stopped."""
+        assert self.engine is not None
+        with Reading(self.engine) as session:
+            return MODEL in assignments.stopped(session)
 
     def state(self, number: int) -> domain.State:
         """Return where a rollout is."""

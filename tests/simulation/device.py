@@ -156,7 +156,7 @@ class Device:
             case Trouble.CLOCK:
                 self.skew += fault.size
                 self.world.note(f"the clock of {self.name} jumps by {fault.size:+g} s")
-            case Trouble.CRASH | Trouble.FORGET | Trouble.PAUSE:
+            case Trouble.CRASH | Trouble.FORGET | Trouble.PAUSE | Trouble.STOP:
                 raise AssertionError(f"{fault} is no matter of a device")
 
     def _refuse(self, fault: Fault) -> None:

@@ -5,7 +5,6 @@ every power cut. It never raises, because much of what it is called from catches
 """
 
 import copy
-import hashlib
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muster_agent.measure.outbox import WindowPart
-from muster_agent.store import NEW, OLD_STATE, STATE, Store, _decode
+from muster_agent.store import Store
 from muster_agent.update.course import Course
-from muster_agent.update.state import ON_TRIAL, AgentState, ModelState, kept
+from muster_agent.update.state import ON_TRIAL, AgentState, ModelState
 from muster_models import wire
-from muster_models.manifest import parse
-from muster_models.wire import Phase, SlotReport, Stored
+from muster_models.wire import Phase, Stored
+from simulation import at_rest
+from simulation.held import Belief, belief, is_whole, read_state, versions_of
 from simulation.outside import Catalogue
 from simulation.rollout_laws import RolloutLaws
 from simulation.story import Story
 from simulation.versions import Version
-from support.disk import SimulatedDisk
 
 if TYPE_CHECKING:
     from simulation.device import Device
@@ -33,7 +32,6 @@ MAX_TRIES = 3
 STOPPED = "the agent stopped"  # what a device says of a version when the power went during its trial
 SWAP_SECONDS = 15.0  # in which one version may replace another
 
-Belief = tuple[str | None, str | None, str | None, str]  # current, previous, target and phase
 Name = tuple[str, int, int]  # device, epoch, sequence
 WindowKey = tuple[str, str, int, int]  # device, digest, start and end in milliseconds
 EventKey = tuple[str, str, str, str]  # device, kind, digest, detail
@@ -68,7 +66,7 @@ class Witness:
         self.rollouts = RolloutLaws(catalogue, story, self.broke)
         self.blamed: set[str] = set()
         self.outcomes: Counter[str] = Counter()
-        self._told: set[tuple[str, int]] = set()
+        self._told: dict[tuple[str, int], bool] = {}  # what was signed, and whether it stops the model
         self._said: dict[Name, set[Belief]] = {}
         self._failed: set[tuple[str, str, int]] = set()  # in shadow: device, version, desired sequence
         self._highest: Counter[str] = Counter()
@@ -125,6 +123,9 @@ class Witness:
             )
         if after.sequence and (device.name, after.sequence) not in self._told:
             self.broke("devices obey their controller alone", f"{device.name}: {after.sequence}")
+        stops = self._told.get((device.name, after.sequence), False)
+        if after.sequence and any(m.stopped != stops for m in after.models.values() if m.wanted is not None):
+            self.broke("what is ordered to stop stops", f"{device.name}: {after.sequence}, {stops}")
         for name, model in after.models.items():
             self._look_at_tries(device, before.models.get(name, ModelState(name)), model)
             if model.target is not None and STOPPED in model.detail:
@@ -152,8 +153,8 @@ class Witness:
             self.broke("a version runs only where a rollout admitted it", name)
         if not is_whole(device.disk, digest):
             self.broke("what answers is whole", name)
-        saved = _read_state(device.disk)
-        if digest not in _named(saved) and not _goes_back_unsaved(device, saved, digest):
+        saved = read_state(device.disk)
+        if digest not in versions_of(saved) and not _goes_back_unsaved(device, saved, digest):
             self.broke("the state is saved before its effect", name)
 
     def look_at(self, device: "Device") -> None:
@@ -174,15 +175,19 @@ class Witness:
         for answering in agent.runner.answering.values():
             # One that is about to be replaced answers from links of its own; its files may be gone.
             version = answering.version
-            if version.digest in _named(state) and not is_whole(device.disk, version.digest):
+            if version.digest in versions_of(state) and not is_whole(device.disk, version.digest):
                 self.broke("what answers is whole", f"{version.name} on {device.name}")
 
     def _look_at_answer(self, device: "Device", state: AgentState) -> None:
-        """See that what answers is what should, but for the moments in which one replaces the other."""
+        """See that what answers is what should, but for the moments in which one replaces the other.
+
+        A model that is stopped answers with its fallback, also after its agent or its device started anew.
+        """
         assert device.agent is not None
         models = state.models.values()
-        running = {model.running.manifest for model in models if model.running is not None}
-        answering = {held.digest for held in device.agent.runner.serving().values() if held.alive}
+        running = {(model.running.manifest, model.stopped) for model in models if model.running is not None}
+        serving = device.agent.runner.serving().values()
+        answering = {(held.digest, held.stopped) for held in serving if held.alive}
         rests = (
             device.disk.fault is not None and device.disk.fault.lasts
         )  # what cannot be saved is not followed
@@ -231,12 +236,12 @@ class Witness:
         if self.mail.payloads.setdefault(name, payload) != payload:
             self.broke("a numbered message never changes", f"{name}")
         if isinstance(message, wire.Report):
-            self._said.setdefault(name, set()).update(map(_belief, message.models))
+            self._said.setdefault(name, set()).update(map(belief, message.models))
 
     def said(self, hello: wire.Hello) -> None:
         """Remember what a device said of itself when it greeted."""
         name = (hello.device, hello.outbox.epoch, hello.outbox.last)
-        self._said.setdefault(name, set()).update(map(_belief, hello.models))
+        self._said.setdefault(name, set()).update(map(belief, hello.models))
 
     def acknowledged(self, device: str, watermark: Stored) -> None:
         """Remember what a device was told is stored."""
@@ -245,9 +250,9 @@ class Witness:
 
     # The controller
 
-    def told(self, device: str, sequence: int) -> None:
+    def told(self, device: str, sequence: int, *, stops: bool) -> None:
         """Remember that the controller signed a desired state."""
-        self._told.add((device, sequence))
+        self._told[device, sequence] = stops
 
     def changes(self) -> int:
         """Return a number that changes whenever the controller has committed something."""
@@ -292,10 +297,10 @@ class Witness:
         """See that what the controller believes of a device is what the device said."""
         query = "SELECT device, epoch, sequence, current, previous, target, phase FROM running"
         believed = {}
-        for device, epoch, sequence, *belief in connection.execute(query):
-            believed[device] = told = tuple(belief)
+        for device, epoch, sequence, *one in connection.execute(query):
+            believed[device] = told = tuple(one)
             if told not in self._said.get((device, epoch, sequence), ()):
-                self.broke("the controller believes what devices say", f"{device}: {belief}")
+                self.broke("the controller believes what devices say", f"{device}: {one}")
         (windows,) = connection.execute("SELECT max(id) FROM window").fetchone()
         if (windows, believed) != self._known:
             self._known = windows, believed
@@ -306,117 +311,13 @@ class Witness:
     def are_told(self, devices: list["Device"]) -> bool:
         """Tell whether every device holds the newest desired state."""
         assert self._reader is not None
-        newest = set(self._reader.execute("SELECT device, sequence FROM desiredstate").fetchall())
-        return newest == {(device.name, device.sequence) for device in devices}
+        newest = dict(self._reader.execute("SELECT device, sequence FROM desiredstate").fetchall())
+        return all(newest.get(device.name, 0) == device.sequence for device in devices)
 
     def settle(self, devices: list["Device"]) -> None:
         """Look at everything once the faults are over and everything has settled."""
-        connection = self._reader
-        assert connection is not None
-        self._look_at_mail(connection, devices)
-        wanted = dict(connection.execute("SELECT device, digest FROM assignment").fetchall())
-        refusals = connection.execute("SELECT device, reason, last_detail FROM refusal").fetchall()
-        if refusals:
-            self.broke("nothing of an honest device is refused", f"{refusals}")
-        for device in devices:
-            assert device.agent is not None
-            state = device.agent.course.state
-            slots = (model.current for model in state.models.values())
-            current = {slot.manifest for slot in slots if slot is not None}
-            if current != {digest for name, digest in wanted.items() if name == device.name}:
-                self.broke("devices run what they should", f"{device.name}: {state.models}")
-            self._look_for_garbage(device, state)
-        self._look_at_last_beliefs(connection, devices)
-
-    def _look_at_last_beliefs(self, connection: sqlite3.Connection, devices: list["Device"]) -> None:
-        """See that what is believed at last is what is so."""
-        query = "SELECT device, current, previous, target, phase FROM running"
-        believed = {(device, tuple(belief)) for device, *belief in connection.execute(query)}
-        said = {
-            (device.name, _belief(report))
-            for device in devices
-            if device.agent is not None
-            for report in device.agent.course.reports()
-        }
-        if believed != said:
-            self.broke("what is believed at last is so", f"{sorted(map(str, believed ^ said))}")
-
-    def _look_for_garbage(self, device: "Device", state: AgentState) -> None:
-        left = set(device.disk.files()) - _expected_files(device.disk, state)
-        if left:
-            self.broke("no garbage stays", f"{device.name}: {sorted(left)}")
-
-    def _look_at_mail(self, connection: sqlite3.Connection, devices: list["Device"]) -> None:
-        (ahead,) = connection.execute("SELECT count(*) FROM received").fetchone()
-        if ahead:
-            self.broke("no gap stays below what was sent", f"{ahead} messages wait behind one")
-        for device in devices:
-            assert device.agent is not None
-            status = device.agent.outbox.status()
-            self._look_at_windows(connection, device.name, status)
-            self._look_at_shadows(connection, device.name, status)
-            self._look_at_events(connection, device.name)
-
-    def _look_at_windows(
-        self, connection: sqlite3.Connection, device: str, status: wire.OutboxStatus
-    ) -> None:
-        query = "SELECT digest, start, end, calls FROM window WHERE device = ?"
-        rows = connection.execute(query, (device,)).fetchall()
-        if status.merged or status.dropped:
-            found: Counter[str] = Counter()
-            for digest, _, _, calls in rows:
-                found[digest] += calls
-            added = Counter({digest: n for (d, digest), n in self.mail.calls.items() if d == device})
-            if found - added or (added - found and not status.dropped):
-                self.broke("every call is stored exactly once", f"{device}: added {added}, stored {found}")
-            return
-        stored = Counter((device, digest, start, end) for digest, start, end, _ in rows)
-        whole = Counter({key: n for key, n in self.mail.windows.items() if key[0] == device})
-        if stored != whole:
-            lost, more = whole - stored, stored - whole
-            self.broke("every window is stored exactly once", f"lost {dict(lost)}, too many {dict(more)}")
-
-    def _look_at_shadows(
-        self, connection: sqlite3.Connection, device: str, status: wire.OutboxStatus
-    ) -> None:
-        query = "SELECT device, digest, candidate, calls FROM shadow WHERE device = ?"
-        stored = Counter({tuple(key): calls for *key, calls in connection.execute(query, (device,))})
-        added = Counter({key: calls for key, calls in self.mail.shadows.items() if key[0] == device})
-        if stored - added or (added - stored and not status.dropped):
-            self.broke("what was asked in shadow is stored exactly once", f"added {added}, stored {stored}")
-
-    def _look_at_events(self, connection: sqlite3.Connection, device: str) -> None:
-        query = "SELECT kind, digest, detail FROM event WHERE device = ? AND kind <> 'dropped'"
-        stored = Counter((device, *row) for row in connection.execute(query, (device,)))
-        added = Counter({key: n for key, n in self.mail.events.items() if key[0] == device})
-        if stored != added:
-            lost, more = added - stored, stored - added
-            self.broke("every event is stored exactly once", f"lost {dict(lost)}, too many {dict(more)}")
-
-
-def _belief(report: wire.ModelReport) -> Belief:
-    current = None if report.current is None else report.current.manifest
-    previous = None if report.previous is None else report.previous.manifest
-    return current, previous, report.target, str(report.phase)
-
-
-def is_whole(disk: SimulatedDisk, digest: str) -> bool:
-    """Tell whether every file of a version is on a disk as it was signed."""
-    name = f"manifests/{digest}"
-    if disk.size(name) is None:
-        return False
-    document = disk.read(name)
-    return _hash(document) == digest and all(
-        disk.size(f"blobs/{entry.sha256}") is not None
-        and _hash(disk.read(f"blobs/{entry.sha256}")) == entry.sha256
-        for entry in parse(document).files
-    )
-
-
-def _read_state(disk: SimulatedDisk) -> AgentState:
-    """Return the state that a start would find now."""
-    found = (_decode(disk.read(name)) for name in (STATE, OLD_STATE) if disk.size(name) is not None)
-    return next((state for state in found if state is not None), AgentState())
+        assert self._reader is not None
+        at_rest.settle(self, self._reader, devices)
 
 
 def _goes_back_unsaved(device: "Device", saved: AgentState, digest: str) -> bool:
@@ -426,27 +327,6 @@ def _goes_back_unsaved(device: "Device", saved: AgentState, digest: str) -> bool
     """
     known = {model.previous.manifest for model in saved.models.values() if model.previous is not None}
     return device.agent is not None and device.agent.course._is_unsaved and digest in known
-
-
-def _named(state: AgentState) -> set[str]:
-    """Return the versions that may answer by a state."""
-    named: set[SlotReport | None] = set()
-    for model in state.models.values():
-        named |= {model.current, model.candidate if model.phase in ON_TRIAL else None}
-    return {slot.manifest for slot in named if slot is not None}
-
-
-def _expected_files(disk: SimulatedDisk, state: AgentState) -> set[str]:
-    # What a torn save left of the next state goes with the next save: one small file, and no more.
-    files = {STATE, OLD_STATE, STATE + NEW}
-    for digest in kept(state):
-        files.add(f"manifests/{digest}")
-        files |= {f"blobs/{entry.sha256}" for entry in parse(disk.read(f"manifests/{digest}")).files}
-    return files
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _milliseconds(seconds: float) -> int:

@@ -5,20 +5,23 @@ Each function plants one, until its ``MonkeyPatch`` is undone.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from muster_controller.domain import sequential
 from muster_controller.domain.facts import DeviceFacts, Facts
-from muster_controller.domain.rollouts import assigning, draw, machine, moves, orders, outcome
+from muster_controller.domain.rollouts import assigning, draw, machine, moves, orders, outcome, starting
 from muster_controller.domain.rollouts.admitting import admission
 from muster_controller.domain.rollouts.draw import Cuts
-from muster_controller.domain.rollouts.judging import judge
-from muster_controller.domain.rollouts.judging.evidence import Evidence, Verdict
+from muster_controller.domain.rollouts.judging import gates, judge, ledger, rounds
+from muster_controller.domain.rollouts.judging.evidence import Evidence, Gate, Verdict
 from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.outcome import Outcome, Trialled
+from muster_controller.domain.rollouts.planning import approval
+from muster_controller.domain.rollouts.planning.approval import Approval, Given
 from muster_controller.domain.rollouts.planning.plan import Plan, Stage
 from muster_controller.domain.rollouts.states import Abort, Code, Decision, RolloutPhase, State
 
@@ -73,6 +76,30 @@ def take_failures_for_success(patch: pytest.MonkeyPatch) -> None:
 def count_the_silent(patch: pytest.MonkeyPatch) -> None:
     """Whoever was given the version counts as having carried it out."""
     patch.setattr(Trialled, "executed", property(lambda seen: set(seen.outcomes)))
+
+
+def carry_assurance_to_newcomers(patch: pytest.MonkeyPatch) -> None:
+    """What others have shown counts for devices that come to a stage later, and outweighs what these show."""
+
+    def lenient(z: float, **_: float) -> Any:
+        return bet(z)
+
+    def count(self: rounds._Working, devices: Collection[str]) -> None:
+        self.compared |= {device: self.compared.get(device, 0) + 1 for device in sorted(devices)}
+
+    bet = sequential.bet
+    patch.setattr(ledger, "bet", lenient)
+    patch.setattr(rounds._Working, "_meet", count)
+
+
+def overlook_what_is_counted(patch: pytest.MonkeyPatch) -> None:
+    """No counter of an application is a gate."""
+
+    def without(*args: Any, **kwargs: Any) -> Iterator[Gate]:
+        return (gate for gate in comparing(*args, **kwargs) if not gate.name.startswith("counter"))
+
+    comparing = gates.comparing
+    patch.setattr(judge, "comparing", without)
 
 
 # Steps and deadlines
@@ -215,6 +242,36 @@ def ignore_the_windows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(admission, "is_open", lambda *_args: True)
 
 
+def ignore_the_bytes(patch: pytest.MonkeyPatch) -> None:
+    """The fleet may download whatever it likes."""
+    patch.setattr(admission, "bytes_left", lambda *_args, **_kwargs: math.inf)
+
+
+def retry_at_once(patch: pytest.MonkeyPatch) -> None:
+    """No device waits before it is given a version again."""
+    patch.setattr(outcome, "wait_seconds", lambda *_args, **_kwargs: 0.0)
+
+
+def count_expired_approvals(patch: pytest.MonkeyPatch) -> None:
+    """An approval counts for ever."""
+
+    def timeless(policy: Approval, one: Given, **kwargs: Any) -> str:
+        return why_void(policy, one, **{**kwargs, "now": one.at})
+
+    why_void = approval.why_void
+    patch.setattr(approval, "why_void", timeless)
+
+
+def let_joiners_go_first(patch: pytest.MonkeyPatch) -> None:
+    """Who joins late is in the first stage, whatever the draw says."""
+
+    def first(*args: Any) -> dict[str, Member]:
+        return {device: Member(0) for device in joiners(*args)}
+
+    joiners = draw.joiners
+    patch.setattr(starting, "joiners", first)
+
+
 # The way back
 
 
@@ -255,6 +312,12 @@ def abort_keeps_all(patch: pytest.MonkeyPatch) -> None:
 
 
 MACHINE_PLANTS: tuple[Plant, ...] = (
+    carry_assurance_to_newcomers,
+    overlook_what_is_counted,
+    ignore_the_bytes,
+    retry_at_once,
+    count_expired_approvals,
+    let_joiners_go_first,
     judge_everything_healthy,
     believe_the_last_gate,
     ask_for_no_rounds,

@@ -37,6 +37,7 @@ class Scene:
         drifts: Tells whether the world has changed where the device stands.
         is_asked: Tells whether anybody wants predictions.
         is_sick: The device stands where a version is worse that is so at one site only.
+        counts: The applications count scrap.
         answering: Returns what should answer.
         beside: Returns which version is in shadow beside one.
     """
@@ -49,6 +50,7 @@ class Scene:
     drifts: Callable[[], bool]
     is_asked: Callable[[], bool]
     is_sick: bool
+    counts: bool
     answering: Callable[[], Answering | None]
     beside: Callable[[str, str], str | None]
 
@@ -138,8 +140,13 @@ class SimulatedRecordings(Recordings):
                 latency=calls.latency,
                 sketch=encode(sketch_rows(calls.rows, version.baseline), version.baseline),
                 shadow=_asked(shadow, len(calls.rows)) if shadow is not None else None,
+                counters=self._counted(version, calls.count),
             )
         )
+
+    def _counted(self, version: Version, calls: int) -> dict[str, int]:
+        scene = self._scene
+        return {"scrap": version.scrap(calls, scene.rows)} if scene.counts else {}
 
     def _calls(self, digest: str, since: Period) -> Calls | None:
         """Draw what a version was asked since a moment; None for nothing."""

@@ -16,7 +16,15 @@ from muster_agent.store import NEW, STATE, Store, _encode
 from muster_agent.update import moves, updater
 from muster_agent.update.course import Course
 from muster_agent.update.state import AgentState, ModelState, kept
-from muster_agent.update.steps import Action, Activate, AnyEvent, ShadowFailed, Step
+from muster_agent.update.steps import (
+    Action,
+    Activate,
+    AnyEvent,
+    Configure,
+    Restarted,
+    ShadowFailed,
+    Step,
+)
 from muster_controller import ingest
 from muster_controller.store import inbox
 from muster_models import topics, wire
@@ -156,6 +164,17 @@ def overlook_failures_in_shadow(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(updater, "_shadow_failed", begins)
 
 
+def forget_stops(patch: pytest.MonkeyPatch) -> None:
+    """After a start an agent lets a version answer that was stopped."""
+
+    def start(state: ModelState, event: Restarted) -> Step:
+        after, actions = restarted(state, event)
+        return after, tuple(action for action in actions if not isinstance(action, Configure))
+
+    restarted = updater._restarted
+    patch.setattr(updater, "_restarted", start)
+
+
 def obey_strangers(patch: pytest.MonkeyPatch) -> None:
     """A device obeys any envelope that parses."""
 
@@ -176,6 +195,7 @@ PLANTS: tuple[Plant, ...] = (
     count_downloads_as_tries,
     never_roll_back,
     overlook_failures_in_shadow,
+    forget_stops,
     obey_strangers,
     *MACHINE_PLANTS,
 )

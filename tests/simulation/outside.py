@@ -121,6 +121,7 @@ class Answering:
     Attributes:
         since: When it was activated, Unix seconds.
         died: When its worker died of what is wrong with the version.
+        stopped: The declared fallback answers in its place.
     """
 
     version: Version
@@ -128,6 +129,7 @@ class Answering:
     proven: bool = False
     alive: bool = True
     died: float | None = None
+    stopped: bool = False
 
 
 class SimulatedRunner(Runner):
@@ -201,8 +203,9 @@ class SimulatedRunner(Runner):
             self.answering[model].proven = True
 
     def stop(self, verified: VerifiedManifest) -> None:
-        """Nothing is stopped here."""
-        raise NotImplementedError(verified.manifest.name)
+        """Let the fallback answer that a version declares."""
+        version = self._catalogue.versions[verified.digest]
+        self.answering[verified.manifest.model] = Answering(version, self._now(), stopped=True)
 
     def remove(self, model: str) -> None:
         """Let nothing answer."""
@@ -213,7 +216,10 @@ class SimulatedRunner(Runner):
         """Return what answers."""
         return {
             model: Serving(
-                held.version.verified.manifest, held.version.digest, stopped=False, alive=held.alive
+                held.version.verified.manifest,
+                held.version.digest,
+                stopped=held.stopped,
+                alive=held.alive,
             )
             for model, held in self.answering.items()
         }

@@ -19,7 +19,7 @@ class Totals:
     Attributes:
         rounds: Rounds of windows that the fleets lived, all together.
         expected_alarms: False alarms in so many rounds, at the stated rate.
-        drifts, found: Seeds in which a site drifted, and in which that site was named.
+        drifts, owed, found: Seeds in which a site drifted, in which it must be named, and in which it was.
         faults: That were written down; what weather does to single messages comes on top.
     """
 
@@ -33,6 +33,7 @@ class Totals:
     false_alarms: int
     expected_alarms: float
     drifts: int
+    owed: int
     found: int
     faults: int
     seconds: float
@@ -54,6 +55,7 @@ def add_up(outcomes: Sequence[Outcome]) -> Totals:
         false_alarms=sum(outcome.false_alarms for outcome in outcomes),
         expected_alarms=rounds / RUN_LENGTH,
         drifts=len(drifts),
+        owed=sum(outcome.owed for outcome in drifts),
         found=sum(outcome.found_drift for outcome in drifts),
         faults=sum(len(outcome.story.faults) for outcome in outcomes),
         seconds=sum(outcome.seconds for outcome in outcomes),
@@ -200,7 +202,8 @@ def summary(totals: Totals) -> str:
         f"\n{totals.seeds} seeds, {totals.steps} steps: {totals.messages} messages ({totals.lost} lost), "
         f"{totals.power_cuts} power cuts, {totals.crashes} crashes of the controller\n"
         f"{totals.faults} faults in {totals.seconds:,.0f} s that were lived\n"
-        f"drift: named in {totals.found} of {totals.drifts} seeds; false alarms: {totals.false_alarms} in "
-        f"{totals.rounds} rounds, at the stated rate {totals.expected_alarms:.1f} at most on average\n"
+        f"drift: named in {totals.found} of {totals.drifts} seeds, promised in {totals.owed}; "
+        f"false alarms: {totals.false_alarms} in {totals.rounds} rounds, "
+        f"at the stated rate {totals.expected_alarms:.1f} at most on average\n"
         f"seeds in which an invariant broke: {totals.broken}"
     )

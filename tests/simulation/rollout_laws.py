@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from simulation import hearing, term_laws
 from simulation.outside import Catalogue
 from simulation.story import Story
 from simulation.versions import EXPECTED
@@ -44,6 +45,12 @@ class Course:
         orders: What an operator has ordered.
         overdue: Passes of the loop since the deadline.
         given: When devices were told to run the version.
+        looks: When windows were taken in and rounds closed.
+        names: Of the devices that there were when it began.
+        agreed: People who have agreed, and when.
+        taken: When the version was taken away from devices, to be tried again.
+        began: Whether anything has begun that people had to agree with.
+        copies: When devices were told to download the version; ``bytes_each``: what each of them downloads.
     """
 
     plan: Document
@@ -57,11 +64,23 @@ class Course:
     orders: set[str] = field(default_factory=set)
     overdue: int = 0
     given: list[float] = field(default_factory=list)
+    looks: list[float] = field(default_factory=list)
+    names: frozenset[str] = frozenset()
+    agreed: list[tuple[str, float]] = field(default_factory=list)
+    taken: dict[str, list[float]] = field(default_factory=dict)
+    began: bool = False
+    copies: list[float] = field(default_factory=list)
+    bytes_each: int = 0
 
     @property
     def first(self) -> int:
         """How many devices the first stage has, at most."""
         return _most(self.plan, {"phase": "running", "step": "admit", "admitted": 1}, self.cohort)
+
+    @property
+    def controls(self) -> int:
+        """How many devices keep the version before it."""
+        return _controls(self.plan, self.cohort)
 
     @property
     def phase(self) -> str:
@@ -82,6 +101,7 @@ class RolloutLaws:
 
     def __init__(self, catalogue: Catalogue, story: Story, broke: Callable[[str, str], None]) -> None:
         self._catalogue = catalogue
+        self._sick = {member.name for member in story.fleet if member.site == story.sick}
         self._zones = {member.name: member.zone for member in story.fleet}
         self._is_punctual = not story.faults and story.weather.loss == 0
         self._broke = broke
@@ -99,6 +119,10 @@ class RolloutLaws:
     def ordered(self, number: int, order: str) -> None:
         """Remember what an operator orders."""
         self.courses[number].orders.add(order)
+
+    def agreed(self, number: int, person: str, now: float) -> None:
+        """Remember that a person agrees."""
+        self.courses[number].agreed.append((person, now))
 
     def is_due(self, now: float) -> bool:
         """Tell whether time alone may lead on."""
@@ -119,12 +143,17 @@ class RolloutLaws:
         for number, digest, plan, text in rows:
             course = self.courses.get(number)
             if course is None:
-                (devices,) = connection.execute("SELECT count(*) FROM device").fetchone()
-                course = self.courses[number] = Course(json.loads(plan), devices)
+                names = frozenset(name for (name,) in connection.execute("SELECT id FROM device"))
+                each = sum(map(len, self._catalogue.versions[digest].blobs.values()))
+                course = self.courses[number] = Course(
+                    json.loads(plan), len(names), names=names, bytes_each=each
+                )
             given = frozenset(told.get(digest, ()))
             if (course.text, course.told) != (text, given) or number in fresh:
                 before, course.state, course.text = course.state, json.loads(text), text
                 self.moves += _place(before) != _place(course.state)
+                if _taken(before) != _taken(course.state):
+                    course.looks.append(course.state["at"])
                 self._look_at_one(connection, number, course, before=before, told=given, now=now)
                 course.told = given
                 course.ever |= given
@@ -178,19 +207,24 @@ class RolloutLaws:
         self._look_at_exposure(name, course, told, now)
         if course.phase in GOING_BACK or course.phase == "rolled-back":
             self._look_at_way_back(connection, name, course, before=before, told=told)
+        term_laws.look(name, course, told, now=now, broke=self._broke)
+        if course.plan.get("retry") and course.phase in term_laws.UNDER_WAY:
+            term_laws.look_at_retries(connection, number, course, now=after["at"], broke=self._broke)
         if not before:
             course.admitted_at = dict.fromkeys(range(after["admitted"]), now)
             return
         if after["admitted"] > before["admitted"]:
             course.admitted_at[after["admitted"] - 1] = now
-        self._look_at_progress(number, course, before)
+        self._look_at_progress(connection, number, course, before)
         self._look_at_soak(name, course, before, now)
         self._look_at_rounds(name, course, now)
         found = self._newest.get(number)
         if found and found["verdict"] == "unhealthy" and course.phase in {"running", "paused", "completed"}:
             self._broke("harm rolls back at once", f"{name} is {course.phase}")
 
-    def _look_at_progress(self, number: int, course: Course, before: Document) -> None:
+    def _look_at_progress(
+        self, connection: sqlite3.Connection, number: int, course: Course, before: Document
+    ) -> None:
         """See that one stage follows the other, and the last one the end."""
         name, after = f"rollout {number}", course.state
         steps = after["admitted"] - before["admitted"] + _is_finish(after) - _is_finish(before)
@@ -200,9 +234,10 @@ class RolloutLaws:
             self._broke("what is paused rests", f"{name}: {_place(before)}, then {_place(after)}")
         if steps > 0 and before["admitted"] > 0:
             self._look_at_promotion(number, course, stage=before["admitted"] - 1)
+            self._look_at_hearing(connection, number, course, stage=before["admitted"] - 1)
         if _is_finish(after) and after["admitted"] != len(course.plan["stages"]):
             self._broke("a rollout completes after its last stage", f"{name}: stage {after['admitted']}")
-        if course.phase == "aborted":
+        if course.phase == "aborted" and "withhold" not in course.orders:
             self._broke("an order is obeyed", f"{name} is aborted and not rolled back")
 
     def _look_at_soak(self, name: str, course: Course, before: Document, now: float) -> None:
@@ -216,9 +251,9 @@ class RolloutLaws:
 
     def _look_at_exposure(self, name: str, course: Course, told: frozenset[str], now: float) -> None:
         state, kind = course.state, self._catalogue.versions[course.plan["digest"]].kind
-        most = _most(course.plan, state, course.cohort)
-        if len(told) > most:
-            self._broke("exposure never exceeds the stage", f"{name}: {len(told)} devices, {most} allowed")
+        most, drawn = _most(course.plan, state, course.cohort), told & course.names
+        if len(drawn) > most:
+            self._broke("exposure never exceeds the stage", f"{name}: {len(drawn)} devices, {most} allowed")
         if state["admitted"] > EXPECTED[kind].stages and course.plan["previous"]:
             self._broke("a bad version stays in its stage", f"{name}: stage {state['admitted']} of {kind}")
         if course.phase in {"running", "paused"} and not _recalls(course.plan) and course.told - told:
@@ -248,6 +283,21 @@ class RolloutLaws:
             self._broke("only what is judged healthy is promoted", f"{name}: stage {stage}, judged {told}")
         elif found["rounds"] < wanted["minimum_rounds"]:
             self._broke("a stage is seen for long enough", f"{name}: {found['rounds']} rounds")
+
+    def _look_at_hearing(
+        self, connection: sqlite3.Connection, number: int, course: Course, *, stage: int
+    ) -> None:
+        """See that a stage ends with everybody heard who can speak, and with nothing overlooked."""
+        since = course.admitted_at.get(stage)
+        if course.plan["previous"] is None or since is None:
+            return
+        name, kind = f"rollout {number}", self._catalogue.versions[course.plan["digest"]].kind
+        seen = hearing.look_at(connection, number, course.plan, since=since, looks=course.looks)
+        if silent := hearing.unheard(seen):
+            self._broke("who can speak is heard before a stage ends", f"{name}: stage {stage}, {silent}")
+        is_last = stage == len(course.plan["stages"]) - 1
+        if is_last and EXPECTED[kind].reveals and (shown := hearing.revealing(seen, self._sick)):
+            self._broke("what one site shows is not overlooked", f"{name}: {shown}")
 
     def _look_at_rounds(self, name: str, course: Course, now: float) -> None:
         """See that a stage counts no rounds but its own; windows that come late may add some."""
@@ -289,10 +339,13 @@ class RolloutLaws:
             self._broke("rolled back means that no device runs it", f"{name}: {left}")
 
     def look_at_counts(self, connection: sqlite3.Connection) -> None:
-        """See that the four denominators of the newest evidence are no more than what devices said."""
-        for number, found in self._newest.items():
-            course = self.courses[number]
-            if course.phase != "running":
+        """See that the four denominators of the newest evidence are no more than what devices said.
+
+        Evidence from before an order is left out: devices may have said something else since.
+        """
+        for number, course in self.courses.items():
+            found = course.state.get("evidence")
+            if course.phase != "running" or not found or found["at"] != course.state["at"]:
                 continue
             digest, counts = course.plan["digest"], found["denominators"]
             wrong = _miscounted(connection, digest, counts, ever=len(course.ever))
@@ -308,6 +361,11 @@ def _verdict(content: Document) -> str:
     doubted = verdicts["inconclusive"] or content["missing"]
     experiment = [gate["verdict"] for gate in content.get("experiment", ())]
     return "inconclusive" if doubted or set(experiment) - {"healthy"} else "healthy"
+
+
+def _taken(state: Document) -> tuple[int, int]:
+    ledger = state.get("ledger", {})
+    return ledger.get("upto", 0), ledger.get("closed", -1)
 
 
 def _place(state: Document) -> tuple[object, ...]:

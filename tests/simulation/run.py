@@ -19,6 +19,7 @@ from pathlib import Path
 from tuf.api.metadata import Metadata, Targets
 
 from muster_models.trust import publisher
+from simulation import naming
 from simulation.bus import Bus, Traffic
 from simulation.controller import CALIBRATION_WINDOWS, Controller, content_of, director
 from simulation.device import Device, Surroundings
@@ -62,6 +63,7 @@ class Outcome:
     absences: int = 0
     refusals: int = 0
     drifted: bool = False
+    owed: bool = False  # enough was judged of the drift that it must be named
     crashes: int = 0
     windows: int = 0
     committed: int = 0
@@ -132,7 +134,7 @@ class Past:
     broken: tuple[str, ...]
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=64)
 def _past(fleet: tuple[Member, ...], pace: Pace) -> Past:
     """Return a fleet that was given its first version while nothing went wrong."""
     with _folder("past") as folder:
@@ -159,7 +161,7 @@ class Simulation:
     """A world with a fleet, a controller and an operator."""
 
     def __init__(self, story: Story, folder: Path, *, keeps_log: bool) -> None:
-        past = _past(story.fleet, story.pace) if story.installed else None
+        past = _past(story.first, story.pace) if story.installed else None
         start = START if past is None else (past.ended // story.pace.window + 1) * story.pace.window
         self.story = story
         self.pace = story.pace
@@ -195,8 +197,12 @@ class Simulation:
         )
         self.devices = [
             Device(member, shared, past.disks[member.name].clone() if past is not None else None)
-            for member in story.fleet
+            for member in story.first
         ]
+        self._shared = shared
+        for member in story.fleet:
+            if member.joins:
+                self.world.after(member.joins, functools.partial(self._join, member))
         self.operator = Operator(self, first_version() if past is not None else None)
         for fault in story.faults:
             self.world.after(fault.at, functools.partial(self._suffer, fault))
@@ -246,17 +252,28 @@ class Simulation:
 
     def _suffer(self, fault: Fault) -> None:
         """Let one thing go wrong, unless the faults are over."""
-        if self._is_clear:
+        if self.is_clear:
             return
         if fault.kind is Trouble.FORGET:
             self._forget()
         elif fault.kind is Trouble.PAUSE:
             self.controller.live(lambda: self.operator.pause(fault.size))
+        elif fault.kind is Trouble.STOP:
+            self.controller.live(lambda: self.operator.stop(fault.size))
         elif fault.who == CONTROLLER:
             self.controller.suffer(fault)
         for device in self.devices:
             if fault.who in {device.name, device.site}:
                 device.suffer(fault)
+
+    def _join(self, member: Member) -> None:
+        """Enrol a device that was not there from the start, once the controller can be asked."""
+        if not self.controller.is_up:
+            self.world.after(LOOK_ROUNDS * self.pace.window, functools.partial(self._join, member))
+            return
+        self.controller.join(member.name, member.site)
+        self.world.note(f"{member.name} joins")
+        self.devices.append(Device(member, self._shared, None))
 
     def _forget(self) -> None:
         """Let the broker lose its sessions, and everybody begin one anew."""
@@ -273,14 +290,14 @@ class Simulation:
         return bool(self.witness.broken)
 
     def _clear_up(self) -> None:
-        self._is_clear = True
+        self.is_clear = True
         self.world.clear_up()
         self.controller.relieve()
         for device in self.devices:
             device.relieve()
             device.come_back()
 
-    _is_clear = False
+    is_clear = False  # nothing goes wrong any more
 
     def _has_settled(self) -> bool:
         if not (self.operator.is_done and self.controller.is_up and self.controller.is_idle):
@@ -295,9 +312,25 @@ class Simulation:
             self.witness.broke("everything comes to rest", f"{self.operator.story}; devices {waits}")
             return
         self.witness.settle(self.devices)
+        if self.drift_since is not None and not self._has_named_drift() and self._owes_its_name():
+            self.witness.broke("a drift that is promised is named", f"at {self.story.drifting}")
         for rolled in self.operator.ended:
             if wrong := self._verdict(rolled):
                 self.witness.broke("rollouts end as they should", wrong)
+
+    def _has_named_drift(self) -> bool:
+        return any(alarm.is_about(self.story) for alarm in _alarms(self.controller.database))
+
+    def _owes_its_name(self) -> bool:
+        """Tell whether so much was judged of the drift that it must be named."""
+        assert self.drift_since is not None
+        return naming.is_promised(
+            self.controller.database,
+            self.story,
+            first_version().digest,
+            since=self.drift_since,
+            until=self.world.now,
+        )
 
     def _verdict(self, rolled: Rolled) -> str:
         """Return what is wrong with the end of a rollout; empty when nothing is."""
@@ -318,6 +351,7 @@ class Simulation:
         told.absences = sum(one.absences for one in fortunes)
         told.refusals = sum(one.refusals for one in fortunes)
         told.drifted = self.drift_since is not None
+        told.owed = told.drifted and not told.broken and self._owes_its_name()
         told.crashes = self.controller.crashes
         told.windows = self.witness.mail.windows.total()
         told.committed = self.witness.outcomes["committed"]

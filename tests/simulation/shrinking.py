@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from simulation.run import Outcome, live
-from simulation.story import Story, Weather
+from simulation.story import Story, Terms, Weather
 
 LEAST_DEVICES = 2
 
@@ -100,6 +100,7 @@ def _simpler(story: Story) -> Iterator[dict[str, object]]:
         "shadow",
         "ramp",
         "windows",
+        "terms",
         "recorder",
         "stages",
     ):
@@ -107,6 +108,9 @@ def _simpler(story: Story) -> Iterator[dict[str, object]]:
     yield {
         "fleet": tuple(replace(member, offset=0.0, skew=0.0, rate=80.0, zone="UTC") for member in story.fleet)
     }
+    yield {"fleet": story.first}
+    for name in Terms.__struct_fields__:
+        yield {"terms": replace(story.terms, **{name: getattr(plain.terms, name)})}
     yield {"faults": tuple(replace(fault, again=0) for fault in story.faults)}
 
 
@@ -121,6 +125,7 @@ def _size(story: Story) -> tuple[int, ...]:
             story.windows,
             story.recorder,
             story.own_baselines,
+            *(getattr(story.terms, name) for name in Terms.__struct_fields__),
         )
     )
     again = sum(bool(fault.again) for fault in story.faults)

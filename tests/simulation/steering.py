@@ -1,13 +1,17 @@
 """The operator of a simulated fleet: rolls versions out, and looks after those rollouts that hold."""
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from muster_controller.domain.rollouts.admitting.pace import MaintenanceWindow, Ramp
+import msgspec
+
+from muster_controller.domain.rollouts.admitting.pace import ByteBudget, MaintenanceWindow, Ramp
+from muster_controller.domain.rollouts.admitting.retry import PASSING, Retry
 from muster_controller.domain.rollouts.machine import (
     Abort,
     Event,
@@ -17,10 +21,23 @@ from muster_controller.domain.rollouts.machine import (
     RolloutPhase,
     State,
     Step,
+    Withhold,
 )
-from muster_controller.domain.rollouts.planning.plan import Plan, Stage
+from muster_controller.domain.rollouts.planning.approval import Approval
+from muster_controller.domain.rollouts.planning.conditions import CounterMargin, Margins
+from muster_controller.domain.rollouts.planning.plan import Plan, Stage, parse_plan
+from muster_models.errors import Reason
+from simulation.rollout_laws import Course
 from simulation.story import ZONES
-from simulation.versions import EXPECTED, MODEL, Kind, Version, first_version, make_version
+from simulation.versions import (
+    EXPECTED,
+    MODEL,
+    SCRAP_MARGIN,
+    Kind,
+    Version,
+    first_version,
+    make_version,
+)
 
 if TYPE_CHECKING:
     from simulation.run import Simulation
@@ -28,11 +45,18 @@ if TYPE_CHECKING:
 FINAL = frozenset({RolloutPhase.COMPLETED, RolloutPhase.ROLLED_BACK, RolloutPhase.ABORTED})
 # In rounds.
 REST_ROUNDS = 2.0  # between two rollouts
+COUNTING_ROUNDS = 8.0  # before the first one that compares what applications count
 DRIFT_ROUNDS = 13.0  # in which drift must be found
 PATIENCE_ROUNDS = 1.0  # with a rollout that holds
 DEADLINE_ROUNDS = 9.0  # of a stage
 RETURN_ROUNDS = 2.0  # of a rollback
-RESUMES = 2  # before the operator gives up
+RESUMES = 2  # once nothing goes wrong any more, before the operator gives up
+REMIND_ROUNDS = 8.0  # after people were asked to agree
+APPROVERS = 2
+RETRIES = 2
+MINUTE = 60.0
+# A version may be to blame for these.
+FORGIVEN = (Reason.CRASHED, Reason.WRONG_OUTPUT, Reason.LOAD_FAILED)
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,10 @@ class Operator:
         self._resumes = 0
         self._held_since: float | None = None
         self._paused_until = math.inf
-        self._rests_until = simulation.world.now + 2 * simulation.pace.window
+        self._starts_at = math.inf
+        # What nobody counted before the first stage is admitted is never compared.
+        rounds = COUNTING_ROUNDS if simulation.story.terms.counts else REST_ROUNDS
+        self._rests_until = simulation.world.now + rounds * simulation.pace.window
         self.story = "nothing was rolled out"
 
     def _choose(self) -> Iterator[Version]:
@@ -85,11 +112,13 @@ class Operator:
     @property
     def is_done(self) -> bool:
         """Whether nothing more is to be rolled out or found."""
-        return self._running is None and self._rests_until == math.inf
+        return self._running is None and self._rests_until == self._starts_at == math.inf
 
     def look(self) -> None:
         """Do what an operator does now and then."""
         now = self._simulation.world.now
+        if now >= self._starts_at:
+            self._start_again()
         if self._running is not None:
             self._look_after(*self._running)
         elif now >= self._rests_until:
@@ -125,15 +154,65 @@ class Operator:
             shadow=simulation.story.order,
             ramp=Ramp(ramp) if ramp else None,
             windows=tuple(self._windows()) if self._installed is not None else (),
+            **(self._terms(version) if self._installed is not None else {}),
             stage_deadline_seconds=DEADLINE_ROUNDS * seconds
-            + (60 * len(simulation.devices) / ramp if ramp else 0),
+            + sum(60 * len(simulation.devices) / each for each in (ramp, self._budget) if each),
             rollback_deadline_seconds=RETURN_ROUNDS * seconds,
             seed=str(simulation.story.seed),
         )
+        plan = parse_plan(msgspec.to_builtins(plan))  # as it comes in: what people agree with is its text
         number = simulation.controller.start_rollout(plan)
+        self._ask_people(number, plan)
         simulation.world.note(f"rollout {number} of {version.name} ({version.kind}) starts")
         self._running, self._next = (number, plan, version), None
         self._resumes, self._held_since = 0, None
+
+    @property
+    def _budget(self) -> int:
+        """How many copies a minute the fleet may download; 0 for no limit."""
+        return self._simulation.story.terms.budget if self._installed is not None else 0
+
+    def _terms(self, version: Version) -> dict[str, Any]:
+        """Return what a plan asks for besides."""
+        story, each = self._simulation.story, sum(map(len, version.blobs.values()))
+        terms = story.terms
+        reasons = (*PASSING, *FORGIVEN) if terms.forgives else PASSING
+        return {
+            "dynamic": story.is_dynamic,
+            "retry": Retry(reasons, tries=RETRIES, backoff_seconds=terms.retry) if terms.retry else None,
+            "byte_budget": ByteBudget(each * terms.budget + each // 2, MINUTE) if terms.budget else None,
+            "approval": Approval(APPROVERS, expires_seconds=terms.expires) if terms.approvals else None,
+            "margins": Margins(counters={"scrap": CounterMargin(SCRAP_MARGIN)} if terms.counts else {}),
+        }
+
+    def _ask_people(self, number: int, plan: Plan) -> None:
+        """Let people agree with a rollout, or refuse it, each at their time."""
+        simulation = self._simulation
+        self._asked_at = simulation.world.now
+        if plan.approval is None:
+            return
+        for person, seconds in enumerate(simulation.story.terms.approvals):
+            agree = functools.partial(simulation.controller.approve, number, plan, f"person {person}")
+            simulation.world.after(seconds, functools.partial(simulation.controller.live, agree))
+        if simulation.story.terms.withheld:
+            refuse = functools.partial(self._withhold, number, plan)
+            seconds = simulation.story.terms.withheld
+            simulation.world.after(seconds, functools.partial(simulation.controller.live, refuse))
+
+    def _withhold(self, number: int, plan: Plan) -> None:
+        """Refuse a rollout that has not begun."""
+        if self._simulation.controller.command(
+            number, plan, lambda now: Withhold("person 0", "approver", "not tonight", now)
+        ):
+            self._simulation.world.note(f"somebody refuses rollout {number}")
+            self._simulation.witness.rollouts.ordered(number, "withhold")
+
+    def _remind(self, number: int, plan: Plan) -> None:
+        """Ask people once more who have not agreed in time."""
+        if self._simulation.world.now - self._asked_at > REMIND_ROUNDS * self._simulation.pace.window:
+            self._asked_at = self._simulation.world.now
+            for person in range(APPROVERS):
+                self._simulation.controller.approve(number, plan, f"person {person}")
 
     def _stages(self) -> Iterator[Stage]:
         soak = self._simulation.story.soak * self._simulation.pace.window
@@ -161,6 +240,20 @@ class Operator:
             self._simulation.world.note(f"an operator pauses rollout {number}")
             self._paused_until = self._simulation.world.now + seconds
 
+    def stop(self, seconds: float) -> None:
+        """Stop the model, and let it answer again some seconds later."""
+        self._simulation.controller.stop_model()
+        self._simulation.world.note("an operator stops the model")
+        self._starts_at = self._simulation.world.now + seconds
+
+    def _start_again(self) -> None:
+        """Lift the order that stopped the model, once its time has come."""
+        controller = self._simulation.controller
+        if controller.is_stopped():
+            self._simulation.world.note("an operator lets the model answer again")
+            controller.start_model()
+        self._starts_at = math.inf
+
     def _order(self, number: int, plan: Plan, order: str) -> bool:
         """Give an order; tell whether it fitted."""
         self._simulation.witness.rollouts.ordered(number, order)
@@ -183,6 +276,8 @@ class Operator:
             self._order(number, plan, "rollback")
         elif state.phase in FINAL:
             self._end(number, version, state)
+        elif state.phase is RolloutPhase.PENDING_APPROVAL:
+            self._remind(number, plan)
         elif state.phase is RolloutPhase.PAUSED:
             if now >= self._paused_until:
                 self._order(number, plan, "resume")
@@ -195,22 +290,28 @@ class Operator:
             self._held_since = None
 
     def _decide(self, number: int, plan: Plan, state: State) -> None:
-        self._resumes += 1
+        # While things go wrong a hold says little about a version, and a patient person does not give it up.
+        self._resumes += self._simulation.is_clear
         self._simulation.world.note(f"rollout {number} holds, waiting for {state.waiting}")
         self._order(number, plan, "resume" if self._resumes <= RESUMES else "abort")
 
     def _blame(self, version: Version) -> str:
         """Return what may keep even a good version from completing."""
+        if self._running is not None and "withhold" in self._course(self._running[0]).orders:
+            return "somebody refused"
         if version.digest in self._simulation.witness.blamed:
             return "the power went during its trial"
         # A level that was learned in few rounds may be off by most of a margin; then no evidence is enough.
         return "the evidence never sufficed" if self._resumes > RESUMES else ""
 
+    def _course(self, number: int) -> Course:
+        return self._simulation.witness.rollouts.courses[number]
+
     def _end(self, number: int, version: Version, state: State) -> None:
         simulation = self._simulation
         simulation.world.note(f"rollout of {version.name} is {state.phase}: {state.reason}")
-        course = simulation.witness.rollouts.courses[number]
-        by = "order" if course.orders & {"abort", "rollback"} else "verdict"
+        course = self._course(number)
+        by = "order" if course.orders & {"abort", "rollback", "withhold"} else "verdict"
         self.ended.append(
             Rolled(
                 version=version.name,

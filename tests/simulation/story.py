@@ -60,6 +60,7 @@ class Trouble(StrEnum):
     CRASH = "crash"  # the controller dies, at its ``size``-th step
     FORGET = "forget"  # the broker forgets its sessions and all that it held
     PAUSE = "pause"  # an operator pauses the rollout, and resumes it after ``size`` seconds
+    STOP = "stop"  # an operator stops the model, and lets it answer again after ``size`` seconds
 
 
 class Fault(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -111,6 +112,7 @@ class Member(Struct, frozen=True, forbid_unknown_fields=True):
         rate: Calls a second.
         offset: What is peculiar to what it sees, in standard deviations.
         skew: Seconds that its clock is ahead.
+        joins: Seconds after the start when it is enrolled; 0: before.
     """
 
     name: str
@@ -120,6 +122,29 @@ class Member(Struct, frozen=True, forbid_unknown_fields=True):
     skew: float = 0.0
     hardware: str = HARDWARE[0]
     zone: str = ZONES[0]
+    joins: float = 0.0
+
+
+class Terms(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the plans of rollouts ask for besides, once there is a version to go back to.
+
+    Attributes:
+        retry: Seconds before a device on which a version failed is given it again, at first; 0 for never.
+        forgives: That goes for failures of which the version may be to blame, too.
+        budget: At most so many copies a minute may the fleet download; 0 for no limit.
+        approvals: Two people must agree: seconds after the request at which one does; empty for nobody.
+        expires: Seconds for which an approval counts.
+        withheld: Seconds after the request at which somebody refuses; 0 for never.
+        counts: Versions are compared by what the application counts.
+    """
+
+    retry: float = 0.0
+    forgives: bool = False
+    budget: int = 0
+    approvals: tuple[float, ...] = ()
+    expires: float = 0.0
+    withheld: float = 0.0
+    counts: bool = False
 
 
 class Story(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -138,6 +163,7 @@ class Story(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         shadow: How long every version answers in shadow first, seconds; 0 for not.
         ramp: At most so many devices a minute are given a version; 0 for no limit.
         windows: Minutes after the start between which devices may be given one; empty for always.
+        terms: What plans ask for besides.
         recorder: Every call goes through the real recorder; otherwise a window's rows are sketched at once.
         recomputes: Every decision of the controller is made a second time, from what it stored.
     """
@@ -155,6 +181,7 @@ class Story(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     shadow: float = 0.0
     ramp: int = 0
     windows: tuple[tuple[int, int], ...] = ()
+    terms: Terms = Terms()
     recorder: bool = False
     recomputes: bool = False
     weather: Weather = Weather()
@@ -170,6 +197,16 @@ class Story(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def sites(self) -> dict[str, str]:
         """The site of each device."""
         return {member.name: member.site for member in self.fleet}
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether devices join later, and are drawn then."""
+        return any(member.joins for member in self.fleet)
+
+    @property
+    def first(self) -> tuple[Member, ...]:
+        """The devices that are there from the start."""
+        return tuple(member for member in self.fleet if not member.joins)
 
 
 def draw(seed: int) -> Story:
@@ -197,9 +234,10 @@ def draw(seed: int) -> Story:
         recomputes=chance.random() < 0.08,
     )
     if chance.random() < 0.1:
-        return story
+        return _draw_more(Random(f"{seed}/more"), story)
     faults = tuple(sorted(_draw_faults(chance, story), key=lambda fault: fault.at))
-    return msgspec.structs.replace(story, weather=_draw_weather(chance), faults=faults)
+    lived = msgspec.structs.replace(story, weather=_draw_weather(chance), faults=faults)
+    return _draw_more(Random(f"{seed}/more"), lived)
 
 
 def encode(story: Story) -> bytes:
@@ -235,9 +273,51 @@ def _draw_fleet(chance: Random, *, are_known: bool) -> Iterator[Member]:
 
 
 def _draw_versions(chance: Random) -> tuple[Kind, ...]:
-    kind = Kind.FINE if chance.random() < 0.3 else chance.choice(tuple(Kind))
+    kind = Kind.FINE if chance.random() < 0.3 else chance.choice(_KINDS)
     is_followed = kind is not Kind.FINE and chance.random() < 0.3
     return (kind, Kind.FINE) if is_followed else (kind,)
+
+
+def _draw_more(chance: Random, story: Story) -> Story:
+    """Return a story with what plans and operators may ask for besides: a few in every hundred have each."""
+    replace, draws = msgspec.structs.replace, [chance.random() for _ in range(6)]
+    if not (story.installed and story.versions):
+        return story
+    terms = Terms(
+        retry=chance.choice((30.0, 50.0)) if draws[0] < 0.1 else 0.0,
+        forgives=chance.random() < 0.6 if draws[0] < 0.1 else False,
+        budget=chance.choice((1, 2, 3)) if draws[1] < 0.06 else 0,
+        counts=draws[2] < 0.08 and not story.recorder,
+    )
+    if terms.forgives and chance.random() < 0.6:
+        failing = chance.choice((Kind.REFUSED, Kind.CRASHES))
+        story = replace(story, versions=(failing, *story.versions[1:]))
+    if terms.counts and chance.random() < 0.6:
+        story = replace(story, versions=(Kind.WASTES, *story.versions[1:]))
+    if draws[3] < 0.1:
+        terms = replace(terms, **_draw_approvals(Random(f"{story.seed}/approvals")))
+    if draws[4] < 0.06 and not story.drifting:
+        story = replace(story, fleet=(*story.fleet, *_draw_joiners(chance, len(story.fleet))))
+    if draws[5] < 0.08:
+        at, size = round(chance.uniform(40, 250), 1), round(chance.uniform(8, 60), 1)
+        stop = Fault(at, Trouble.STOP, "an operator", size)
+        story = replace(story, faults=tuple(sorted((*story.faults, stop), key=lambda fault: fault.at)))
+    return replace(story, terms=terms)
+
+
+def _draw_approvals(chance: Random) -> dict[str, object]:
+    """Return when people agree: in time, or too far apart to count together; or that one refuses."""
+    first, expires = round(chance.uniform(1, 20), 1), 40.0
+    apart = chance.choice((chance.uniform(1, 30), chance.uniform(42, 60), chance.uniform(42, 60)))
+    second = round(first + apart, 1)
+    withheld = round(chance.uniform(1, 60), 1) if chance.random() < 0.25 else 0.0
+    return {"approvals": (first, second), "expires": expires, "withheld": withheld}
+
+
+def _draw_joiners(chance: Random, count: int) -> Iterator[Member]:
+    for number in range(count + 1, count + 1 + chance.choice((1, 2))):
+        site = SITES[(number - 1) % len(SITES)]
+        yield Member(f"{site}-{number}", site, joins=round(chance.uniform(20, 200), 1))
 
 
 def _draw_weather(chance: Random) -> Weather:
@@ -290,6 +370,8 @@ def _part(chance: Random, at: float, _device: str) -> Fault:
     return Fault(at, Trouble.SITE, chance.choice(SITES), round(chance.uniform(5, 90), 1))
 
 
+# Those that any plan can tell.
+_KINDS = tuple(kind for kind in Kind if kind is not Kind.WASTES)
 # Each with its mean time between two, seconds, of one device or of the whole fleet.
 _TROUBLES: tuple[tuple[Callable[[Random, float, str], Fault], tuple[float, float], bool], ...] = (
     (_cut, (60, 400), True),

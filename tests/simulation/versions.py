@@ -1,6 +1,6 @@
 """Versions of a model that exist by their outputs alone: what they answer is drawn, and sketched for real.
 
-A version is of one of twelve kinds: ten that come up in life, and two more that are cheap to tell. What must
+A version is of one of thirteen kinds: eleven that come up in life, and two that are cheap to tell. What must
 become of each is in ``EXPECTED``, and nowhere else.
 """
 
@@ -29,6 +29,9 @@ CLASSES = 3
 REFERENCE_ROWS = 2000
 DRIFT = 1.0  # standard deviations by which a feature moves at a site that drifts
 ERRORS = 0.0005  # share of calls that fail with a version that is fine
+SCRAP = 0.05  # pieces per call that an application counts as scrap
+WASTE = 0.1  # more of them with a version that wastes
+SCRAP_MARGIN = 0.03
 RARE = 0.08  # share of the inputs that a version has no answer to
 LATENCY_BINS = len(LATENCY_EDGES_MS) + 1
 USUAL_BIN = 4  # half a millisecond to one
@@ -50,6 +53,7 @@ class Kind(StrEnum):
     SLOWER = "slower"
     LARGER = "larger"
     UNSURE = "unsure"
+    WASTES = "wastes"
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ class Expected:
         least: Share of the rollouts that complete where they may, and that a verdict stops (and no person)
             where they may not; over many seeds.
         stages: The most stages that are ever given the version.
-        reveals: Only devices at one site show what is wrong. Whether enough of them are heard in time is
-            chance: what becomes of it is counted, and no law.
+        reveals: Only devices at one site show what is wrong, and perhaps none of them is in a stage: what is
+            not overlooked once they were heard is a law of ``hearing``.
         late: What is wrong may show only after the last stage; then a person takes the version back.
     """
 
@@ -88,6 +92,7 @@ EXPECTED: Mapping[Kind, Expected] = {
     Kind.SLOWER: Expected("is ten times slower", least=0.5),
     Kind.LARGER: Expected("answers with larger classes", least=0.3),
     Kind.UNSURE: Expected("is less sure of its answers", least=0.5),
+    Kind.WASTES: Expected("makes the application count more scrap", least=0.3),
 }
 
 # By kind, in windows after an activation: when its worker dies, and why.
@@ -137,6 +142,10 @@ class Version:
         elif self.kind is Kind.WORSE_AT_SITE and is_sick:
             share = 0.5
         return int(chance.binomial(calls, share))
+
+    def scrap(self, calls: int, chance: np.random.Generator) -> int:
+        """Return what the application counts in so many calls."""
+        return int(chance.poisson(calls * (SCRAP + (WASTE if self.kind is Kind.WASTES else 0.0))))
 
     def latency(self, calls: int, chance: np.random.Generator, *, age: float) -> tuple[int, ...]:
         """Return the times that so many calls took, in the bins of the wire.

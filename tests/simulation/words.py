@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from simulation.story import DENSE, Fault, Story, Trouble, Weather
+from simulation.story import DENSE, Fault, Story, Terms, Trouble, Weather
 from simulation.versions import EXPECTED
 
 _CALM = Weather()
@@ -28,10 +28,7 @@ def _begin(story: Story) -> Iterator[str]:
         yield f"then 1.{number}.0 is rolled out in stages of {stages}; it {EXPECTED[kind].what}{at}"
     if story.shadow and story.versions:
         yield f"every version answers in shadow for {story.shadow:g} s first"
-    if story.ramp:
-        yield f"at most {story.ramp} devices a minute are given a version"
-    for first, last in story.windows:
-        yield f"devices may be given one from minute {first} to minute {last}"
+    yield from _plans(story)
     if story.outbox_bytes < 10**6:
         yield f"an outbox holds {story.outbox_bytes} bytes, and merges windows above that"
     if story.own_baselines:
@@ -41,6 +38,32 @@ def _begin(story: Story) -> Iterator[str]:
     if story.pace != DENSE:
         yield f"windows of {story.pace.window:g} s"
     yield from _weather(story.weather)
+
+
+def _plans(story: Story) -> Iterator[str]:
+    if story.ramp:
+        yield f"at most {story.ramp} devices a minute are given a version"
+    yield from _terms(story.terms)
+    for member in story.fleet:
+        if member.joins:
+            yield f"{member.name} joins after {member.joins:g} s; those that join are drawn too"
+    for first, last in story.windows:
+        yield f"devices may be given one from minute {first} to minute {last}"
+
+
+def _terms(terms: Terms) -> Iterator[str]:
+    if terms.retry:
+        more = ", whatever the failure" if terms.forgives else ""
+        yield f"a device on which a version failed is given it again after {terms.retry:g} s{more}"
+    if terms.budget:
+        yield f"the fleet downloads at most {terms.budget} copies a minute"
+    if terms.approvals:
+        times = ", ".join(f"{at:g}" for at in terms.approvals)
+        yield f"two people must agree; {times} s after they are asked they do, for {terms.expires:g} s each"
+    if terms.withheld:
+        yield f"after {terms.withheld:g} s somebody refuses"
+    if terms.counts:
+        yield "versions are compared by the scrap that the application counts"
 
 
 def _weather(weather: Weather) -> Iterator[str]:
@@ -71,6 +94,7 @@ _FAULTS = {
     Trouble.CRASH: "the controller dies at step {size:g} from then on",
     Trouble.FORGET: "the broker forgets its sessions and all that it held",
     Trouble.PAUSE: "an operator pauses the rollout for {size:g} s",
+    Trouble.STOP: "an operator stops the model for {size:g} s",
 }
 
 
