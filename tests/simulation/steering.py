@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 FINAL = frozenset({RolloutPhase.COMPLETED, RolloutPhase.ROLLED_BACK, RolloutPhase.ABORTED})
 # In rounds.
 REST_ROUNDS = 2.0  # between two rollouts
-COUNTING_ROUNDS = 8.0  # before the first one that compares what applications count
 DRIFT_ROUNDS = 13.0  # in which drift must be found
 PATIENCE_ROUNDS = 1.0  # with a rollout that holds
 DEADLINE_ROUNDS = 9.0  # of a stage
@@ -97,9 +96,7 @@ class Operator:
         self._held_since: float | None = None
         self._paused_until = math.inf
         self._starts_at = math.inf
-        # What nobody counted before the first stage is admitted is never compared.
-        rounds = COUNTING_ROUNDS if simulation.story.terms.counts else REST_ROUNDS
-        self._rests_until = simulation.world.now + rounds * simulation.pace.window
+        self._rests_until = simulation.world.now + REST_ROUNDS * simulation.pace.window
         self.story = "nothing was rolled out"
 
     def _choose(self) -> Iterator[Version]:

@@ -10,6 +10,7 @@ from muster_controller.domain.facts import LabelFacts, WindowFacts
 from muster_controller.domain.rollouts.judging.evidence import Gate, Verdict
 from muster_controller.domain.rollouts.judging.gates import NOT_BOTH, shares
 from muster_controller.domain.rollouts.judging.gauges import Lens, read, slow_bins
+from muster_controller.domain.rollouts.judging.judge import is_prepared
 from muster_controller.domain.rollouts.judging.ledger import STAKE
 from muster_controller.domain.rollouts.planning.conditions import COMPARING, CounterMargin
 from muster_models.sketch.baseline import Baseline, make_baseline
@@ -85,6 +86,23 @@ def test_a_counter_that_the_plan_does_not_name_is_no_gate() -> None:
     arms = Arms(make_plan(), counting(0.1, 0.9))
 
     assert not any(one.name.startswith("counter") for one in arms.run(20).gates)
+
+
+@pytest.mark.parametrize("silent", ["new", "old", "nobody"])
+def test_no_version_is_given_out_before_both_arms_have_counted_what_the_plan_names(silent: str) -> None:
+    full = counting(0.1, 0.1)
+
+    def answer(device: str, is_new: bool, index: int) -> WindowFacts | None:  # noqa: FBT001 - as Arms asks
+        return calls(device, index) if device.startswith(silent) else full(device, is_new, index)
+
+    prepared = {}
+    for name, counters in (("counts", SCRAP), ("asks for nothing", {})):
+        plan = make_plan(margins={"counters": counters})
+        arms = Arms(plan, answer)
+        arms.tick(BEFORE)
+        prepared[name] = is_prepared(plan, arms.ledger, arms=arms.arms, reachable=frozenset(arms.arms))
+
+    assert prepared == {"counts": silent == "nobody", "asks for nothing": True}
 
 
 def test_a_counter_that_only_the_control_shows_is_inconclusive() -> None:

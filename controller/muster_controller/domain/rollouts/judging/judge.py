@@ -10,7 +10,7 @@ from muster_controller.domain.rollouts.judging.gates import absolute, comparing,
 from muster_controller.domain.rollouts.judging.gauges import gate_of
 from muster_controller.domain.rollouts.judging.ledger import Ledger
 from muster_controller.domain.rollouts.outcome import Outcome, Trialled
-from muster_controller.domain.rollouts.planning.conditions import ACCURACY
+from muster_controller.domain.rollouts.planning.conditions import ACCURACY, COUNTER_PREFIX
 from muster_controller.domain.rollouts.planning.plan import Plan
 
 _NAMED = 3
@@ -96,7 +96,17 @@ def is_prepared(plan: Plan, ledger: Ledger, *, arms: Mapping[str, int], reachabl
     Args:
         arms: Of the witnesses.
     """
-    return all(_is_known(plan, ledger, {d for d in reachable if arms.get(d) == arm}) for arm in (CONTROL, 0))
+    sides = [{device for device in reachable if arms.get(device) == arm} for arm in (CONTROL, 0)]
+    return all(_is_known(plan, ledger, side) and _has_counted(plan, ledger, side) for side in sides)
+
+
+def _has_counted(plan: Plan, ledger: Ledger, devices: set[str]) -> bool:
+    """Tell whether every counter that the plan names was seen often enough on some device of an arm."""
+    named = {COUNTER_PREFIX + name for name in plan.margins.counters}
+    tracks = [ledger.before.get(device, {}) for device in devices]
+    return all(
+        any(name in held and held[name].rounds >= plan.before_rounds for held in tracks) for name in named
+    )
 
 
 def _is_known(plan: Plan, ledger: Ledger, devices: set[str]) -> bool:
