@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
+from muster_controller.domain.rollouts.judging.evidence import Gate
 from muster_controller.domain.rollouts.judging.gauges import sides_of
 from muster_controller.domain.rollouts.planning.conditions import Margins
 from muster_controller.service.rollout_explain import RoundView
 from muster_controller.service.rollout_views import RolloutDetail
 from muster_controller.store.views.history import AuditView
-from muster_controller.store.views.rollouts import EvidenceView, GateView, RolloutView
+from muster_controller.store.views.rollouts import EvidenceView, RolloutView
 
 FEW = 3  # of what is missing, in the timeline
 
@@ -68,13 +69,13 @@ def _told(one: EvidenceView) -> str:
     return f"stage {one.stage + 1}, round {one.rounds}: {seen}"
 
 
-def tolerated(gate: GateView, plan: Mapping[str, Any]) -> tuple[float | None, float | None]:
+def tolerated(gate: Gate, plan: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Return from where to where a gate tolerates a difference; None where every value is."""
     sides = sides_of(gate.name, msgspec.convert(plan["margins"], Margins))
     return (-gate.margin if -1.0 in sides else None, gate.margin if 1.0 in sides else None)
 
 
-def interval(gate: GateView) -> str:
+def interval(gate: Gate) -> str:
     """Say a gate's difference and its interval in words."""
     if gate.effect is None:
         return "nothing seen"

@@ -2,11 +2,12 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 from sqlmodel import Session, col, select
 
+from muster_controller.domain.rollouts.judging.evidence import Denominators, Evidence, Gate
 from muster_controller.store.rollouts import LIVE
 from muster_controller.store.tables import EvidenceRecord, RolloutRecord
 from muster_controller.store.views.instants import instant
@@ -15,63 +16,6 @@ from muster_controller.store.views.paging import Page, cut, newest_first
 
 # What a person should look at first.
 BAD = ("rolling-back", "rolled-back", "rollback-incomplete")
-
-
-@dataclass(frozen=True)
-class DenominatorsView:
-    """Of how many devices one speaks.
-
-    Attributes:
-        targeted: Devices that the stages admitted so far have given the version to.
-        reachable: Of those, heard of lately.
-        executed: Of all targeted, those with an outcome: they run the version, or failed to.
-        reporting: Of those that run it, the ones whose windows arrive.
-        control: Devices that keep the previous version.
-    """
-
-    targeted: int
-    reachable: int
-    executed: int
-    reporting: int
-    control: int
-
-
-@dataclass(frozen=True)
-class GateView:
-    """One condition and what was observed.
-
-    Attributes:
-        effect: Version minus control, less the difference before; or the absolute figure. None: nothing seen.
-        margin: What is tolerated, in the unit of ``effect``.
-        evidence: E-value against "within the margin"; unhealthy at ``bound`` or more.
-        assurance: E-value against "outside the margin"; healthy at ``needed`` or more.
-        detail: What is missing, or what failed, in words.
-        value, control: Level of the version, and of the control in the same rounds.
-        low, high: Interval of ``effect``, each end of which holds at every look together.
-        samples: Rows, calls or devices that the gate rests on.
-        share: Of the error budget that this gate holds, 0..1; ``spent`` is how far it has gone towards
-            ``bound``, on the scale on which evidence adds up, 0..1.
-        earliest: Unix seconds when the evidence would be enough for healthy, if it goes on as it did.
-    """
-
-    name: str
-    verdict: str
-    effect: float | None
-    margin: float
-    unit: str = ""
-    evidence: float | None = None
-    bound: float | None = None
-    assurance: float | None = None
-    needed: float | None = None
-    detail: str = ""
-    value: float | None = None
-    control: float | None = None
-    low: float | None = None
-    high: float | None = None
-    samples: int = 0
-    share: float = 0.0
-    spent: float = 0.0
-    earliest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +38,11 @@ class EvidenceView:
     step: str
     verdict: str
     rounds: int
-    denominators: DenominatorsView
-    gates: tuple[GateView, ...]
+    denominators: Denominators
+    gates: tuple[Gate, ...]
     missing: tuple[str, ...]
     failures: dict[str, int]
-    experiment: tuple[GateView, ...]
+    experiment: tuple[Gate, ...]
     earliest_at: dt.datetime | None
 
 
@@ -132,27 +76,12 @@ class RolloutView:
     reason: str
     since: dt.datetime | None
     deadline: dt.datetime | None
-    denominators: DenominatorsView
+    denominators: Denominators
     due: int
     live: bool
     created_at: dt.datetime
     created_by: str
     updated_at: dt.datetime
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    at: float
-    stage: int
-    step: str
-    verdict: str
-    rounds: int
-    denominators: DenominatorsView
-    gates: tuple[GateView, ...]
-    missing: tuple[str, ...] = ()
-    failures: dict[str, int] = field(default_factory=dict)
-    experiment: tuple[GateView, ...] = ()
-    earliest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +92,7 @@ class _State:
     deadline: float | None
     waiting: str
     reason: str
-    evidence: _Evidence | None
+    evidence: Evidence | None
     code: str = ""
     due: int = 0
 
@@ -234,7 +163,7 @@ def _rollout(row: RolloutRecord, names: Mapping[str, VersionRef]) -> RolloutView
         reason=state.reason,
         since=_moment(state.since or None),
         deadline=_moment(state.deadline),
-        denominators=DenominatorsView(0, 0, 0, 0, 0) if evidence is None else evidence.denominators,
+        denominators=Denominators(0, 0, 0, 0, 0) if evidence is None else evidence.denominators,
         due=state.due,
         live=row.phase in LIVE,
         created_at=instant(row.created_at),
@@ -248,10 +177,10 @@ def _state(row: RolloutRecord) -> _State:
 
 
 def _record(row: EvidenceRecord) -> EvidenceView:
-    return _evidence(msgspec.convert(row.content, _Evidence), _record_key(row))
+    return _evidence(msgspec.convert(row.content, Evidence), _record_key(row))
 
 
-def _evidence(held: _Evidence, number: int | None) -> EvidenceView:
+def _evidence(held: Evidence, number: int | None) -> EvidenceView:
     return EvidenceView(
         id=number,
         at=dt.datetime.fromtimestamp(held.at, dt.UTC),

@@ -1,5 +1,6 @@
-"""What a verdict is, and what it rests on."""
+"""What a verdict is, and what it rests on; pages and the API show gates and denominators as they are here."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from msgspec import Struct
@@ -13,7 +14,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class Denominators(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Denominators:
     """Of how many devices one speaks; each is a part of the one before, ``control`` stands apart.
 
     Attributes:
@@ -31,7 +33,8 @@ class Denominators(Struct, frozen=True):
     control: int
 
 
-class Gate(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Gate:
     """One condition and what was observed.
 
     Attributes:
