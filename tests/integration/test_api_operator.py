@@ -52,6 +52,7 @@ PATHS = {
     "/rollouts/{number}/evidence": {"get"},
     "/rollouts/{number}/explain": {"get"},
     "/rollouts/{number}/labels": {"get"},
+    "/rollouts/{number}/edit": {"post"},
     "/rollouts/{number}/pause": {"post"},
     "/rollouts/{number}/resume": {"post"},
     "/rollouts/{number}/promote": {"post"},
