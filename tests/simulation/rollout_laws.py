@@ -22,6 +22,7 @@ from simulation.versions import EXPECTED
 
 Document = Mapping[str, Any]
 
+BEFORE_THE_DRAW = frozenset({"", "draft", "pending-approval", "scheduled"})
 GOING_BACK = frozenset({"rolling-back", "rolled-back", "rollback-incomplete"})
 LIVE = frozenset(
     {"running", "paused", "rolling-back", "rollback-incomplete", "scheduled", "pending-approval"}
@@ -40,13 +41,12 @@ class Course:
         text: The state as it was last seen.
         admitted_at: When each stage was first seen admitted, by the controller's clock.
         told: Devices that were last told to run the version; ``ever``: at any time.
-        cohort: Devices when it began.
         judged: Devices that had been told so before the rollout completed or went back.
         orders: What an operator has ordered.
         overdue: Passes of the loop since the deadline.
         given: When devices were told to run the version.
         looks: When windows were taken in and rounds closed.
-        names: Of the devices that there were when it began.
+        names: Of the devices that there were when it was drawn: approval and schedule come before that.
         agreed: People who have agreed, and when.
         taken: When the version was taken away from devices, to be tried again.
         began: Whether anything has begun that people had to agree with.
@@ -54,7 +54,6 @@ class Course:
     """
 
     plan: Document
-    cohort: int
     text: str = ""
     state: Document = field(default_factory=dict)
     admitted_at: dict[int, float] = field(default_factory=dict)
@@ -75,12 +74,12 @@ class Course:
     @property
     def first(self) -> int:
         """How many devices the first stage has, at most."""
-        return _most(self.plan, {"phase": "running", "step": "admit", "admitted": 1}, self.cohort)
+        return _most(self.plan, {"phase": "running", "step": "admit", "admitted": 1}, len(self.names))
 
     @property
     def controls(self) -> int:
         """How many devices keep the version before it."""
-        return _controls(self.plan, self.cohort)
+        return _controls(self.plan, len(self.names))
 
     @property
     def phase(self) -> str:
@@ -143,11 +142,11 @@ class RolloutLaws:
         for number, digest, plan, text in rows:
             course = self.courses.get(number)
             if course is None:
-                names = frozenset(name for (name,) in connection.execute("SELECT id FROM device"))
                 each = sum(map(len, self._catalogue.versions[digest].blobs.values()))
-                course = self.courses[number] = Course(
-                    json.loads(plan), len(names), names=names, bytes_each=each
-                )
+                course = self.courses[number] = Course(json.loads(plan), bytes_each=each)
+            if course.phase in BEFORE_THE_DRAW:
+                rows_of_devices = connection.execute("SELECT id FROM device").fetchall()
+                course.names = frozenset(name for (name,) in rows_of_devices)
             given = frozenset(told.get(digest, ()))
             if (course.text, course.told) != (text, given) or number in fresh:
                 before, course.state, course.text = course.state, json.loads(text), text
@@ -251,7 +250,7 @@ class RolloutLaws:
 
     def _look_at_exposure(self, name: str, course: Course, told: frozenset[str], now: float) -> None:
         state, kind = course.state, self._catalogue.versions[course.plan["digest"]].kind
-        most, drawn = _most(course.plan, state, course.cohort), told & course.names
+        most, drawn = _most(course.plan, state, len(course.names)), told & course.names
         if len(drawn) > most:
             self._broke("exposure never exceeds the stage", f"{name}: {len(drawn)} devices, {most} allowed")
         if state["admitted"] > EXPECTED[kind].stages and course.plan["previous"]:
