@@ -28,7 +28,9 @@ def is_ready(control: dict[str, int], stage: dict[str, int]) -> bool:
         ({"missing": 6, "counter scrap": 6}, {"missing": 6, "counter scrap": 9}, True),
         ({"missing": 6, "counter scrap": 5}, {"missing": 6, "counter scrap": 6}, False),
         ({"missing": 6, "counter scrap": 6}, {"missing": 6, "counter scrap": 5}, False),
-        ({"missing": 5}, {"missing": 6}, False),
+        ({"missing": 6}, {"missing": 6}, False),
+        ({"missing": 6, "counter scrap": 6}, {"missing": 6}, False),
+        ({"missing": 5, "counter scrap": 6}, {"missing": 6, "counter scrap": 6}, False),
         ({}, {"missing": 6}, False),
         ({}, {}, False),
     ],
@@ -40,8 +42,12 @@ def test_every_gauge_that_is_compared_must_have_been_seen_long_enough_in_both_ar
 
 
 def test_a_gate_that_is_not_wanted_is_not_waited_for() -> None:
-    assert is_ready({"missing": 6, "errors": 1}, {"missing": 6, "errors": 1})
+    seen = {"missing": 6, "counter scrap": 6, "errors": 1}
+
+    assert is_ready(seen, seen)
 
 
 def test_labels_are_not_waited_for() -> None:
-    assert is_ready({"missing": 6, "labelled accuracy": 1}, {"missing": 6})
+    seen = {"missing": 6, "counter scrap": 6}
+
+    assert is_ready({**seen, "labelled accuracy": 1}, seen)
