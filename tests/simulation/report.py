@@ -72,6 +72,8 @@ class Ends:
         stopped: That a verdict ended.
         ordered: That a person ended, because the evidence never sufficed or came too late.
         blamed: Of a version that is fine: that did not complete for a reason that is not ours.
+        forgiven: Of those that a person ended, whose plan tries again what devices refuse at once: while it
+            does, nobody has failed, and there is nothing to judge.
         exposed: Devices that were told to run it, all together; ``first``: that the first stages have.
     """
 
@@ -80,13 +82,15 @@ class Ends:
     stopped: int = 0
     ordered: int = 0
     blamed: int = 0
+    forgiven: int = 0
     exposed: int = 0
     first: int = 0
 
     def as_expected(self, kind: Kind) -> float:
         """Return the share of rollouts that ended as they should; see ``EXPECTED``."""
         wanted = self.completed + self.blamed if EXPECTED[kind].completes else self.stopped
-        return wanted / self.rollouts if self.rollouts else 1.0
+        judged = self.rollouts - self.forgiven
+        return wanted / judged if judged else 1.0
 
 
 def by_kind(outcomes: Sequence[Outcome]) -> dict[Kind, Ends]:
@@ -103,10 +107,15 @@ def by_kind(outcomes: Sequence[Outcome]) -> dict[Kind, Ends]:
                 stopped=held.stopped + (one.by == "verdict"),
                 ordered=held.ordered + (one.by == "order"),
                 blamed=held.blamed + (one.by != "completion" and bool(one.blame)),
+                forgiven=held.forgiven + (one.by == "order" and _is_forgiven(outcome, one.kind)),
                 exposed=held.exposed + one.exposed,
                 first=held.first + one.first,
             )
     return found
+
+
+def _is_forgiven(outcome: Outcome, kind: Kind) -> bool:
+    return outcome.story.terms.forgives and EXPECTED[kind].stages == 1
 
 
 def ends(outcomes: Sequence[Outcome]) -> list[str]:

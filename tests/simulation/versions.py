@@ -82,9 +82,8 @@ class Expected:
 EXPECTED: Mapping[Kind, Expected] = {
     Kind.FINE: Expected("is fine", completes=True, least=0.7),
     Kind.NOISIER: Expected("is fine, and its confidence is noisier", completes=True, least=0.5),
-    # Where a plan tries failures again, or a person resumes and so accepts them, nobody is left who fails.
-    Kind.REFUSED: Expected("does not answer its golden vectors", stages=1, least=0.5),
-    Kind.CRASHES: Expected("crashes at load", stages=1, least=0.5),
+    Kind.REFUSED: Expected("does not answer its golden vectors", stages=1, least=0.8),
+    Kind.CRASHES: Expected("crashes at load", stages=1, least=0.8),
     Kind.CRASHES_LATER: Expected("crashes after some windows", least=0.5, late=True),
     Kind.LEAKS: Expected("leaks memory, slows down and dies of it", least=0.5, late=True),
     Kind.WORSE: Expected("fails 5 % more of its calls", least=0.3),
