@@ -88,7 +88,10 @@ class Server:
             listener.close()
         for _ in range(MAX_CONNECTIONS):  # until the last connection has given its place back
             self._places.acquire()
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:  # the disk has become read-only: whoever listens next replaces what stays
+            _log.warning("%s stays: %s", self.path, error.strerror)
 
     def _accept(self, listener: socket.socket, api: Api) -> None:
         while True:
