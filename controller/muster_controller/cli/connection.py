@@ -75,6 +75,7 @@ class Api:
         import httpx  # noqa: PLC0415 - see above
 
         self._failure = httpx.TransportError
+        self._unsent = (httpx.ConnectError, httpx.ConnectTimeout)
         self._url = url
         self._http = httpx.Client(
             base_url=f"{url.rstrip('/')}/api/v1",
@@ -146,7 +147,10 @@ class Api:
         except ValueError as error:  # JSON knows no infinity and no NaN
             raise UsageError(f"numbers must be finite: {error}") from error
         except self._failure as error:
-            raise TransferError(f"{self._url}: no answer from the controller: {in_words(error)}") from error
+            told = f"{self._url}: no answer from the controller: {in_words(error)}"
+            if method == "POST" and not isinstance(error, self._unsent):  # any other may be repeated
+                told += "; it may have done what was asked: look before you ask again"
+            raise TransferError(told) from error
         if answer.is_success:
             return answer
         raise _error(answer)
