@@ -97,7 +97,7 @@ def test_only_sessions_and_their_base_speak_mqtt() -> None:
         "models/muster_models/mqtt.py",
         "agent/muster_agent/link.py",
         "agent/muster_agent/session.py",
-        "controller/muster_controller/eviction.py",
+        "controller/muster_controller/broker/eviction.py",
         "controller/muster_controller/link.py",
         "controller/muster_controller/session.py",
     }

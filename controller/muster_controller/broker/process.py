@@ -20,7 +20,7 @@ from pathlib import Path
 
 from muster_controller.broker import config as broker_config
 from muster_controller.broker.config import Listener, Revoked
-from muster_controller.eviction import evict
+from muster_controller.broker.eviction import evict
 from muster_controller.pki import Authority
 from muster_models.errors import ConflictError, RequestError, StorageError, TransferError
 

@@ -14,6 +14,7 @@ from muster_controller.domain import selector
 from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts import draw
 from muster_controller.domain.rollouts.foreseeing.eligibility import Known, Lack
+from muster_controller.domain.rollouts.foreseeing.foresight import GatePower
 from muster_controller.domain.rollouts.foreseeing.power import POWER
 from muster_controller.domain.rollouts.foreseeing.preview import Preview, preview
 from muster_controller.domain.rollouts.judging.ledger import Ledger
@@ -75,21 +76,6 @@ class StageTimesView:
 
 
 @dataclass(frozen=True)
-class GatePowerView:
-    """What one gate can see in one stage; see ``domain.rollouts.foresight.GatePower``."""
-
-    gate: str
-    stage: int
-    unit: str
-    margin: float
-    devices: int
-    control: int
-    rounds: int
-    smallest: float | None
-    healthy_after: int | None
-
-
-@dataclass(frozen=True)
 class PlanView:
     """What a rollout would do.
 
@@ -125,7 +111,7 @@ class PlanView:
     times: tuple[StageTimesView, ...]
     finish_at: dt.datetime | None
     power: float
-    powers: tuple[GatePowerView, ...]
+    powers: tuple[GatePower, ...]
     reproduce: str
     obstacles: tuple[str, ...]
 
@@ -254,7 +240,7 @@ def _view(
         ),
         finish_at=None if seen.finish is None else _moment(seen.finish),
         power=POWER,
-        powers=tuple(GatePowerView(**vars(one)) for one in seen.powers),
+        powers=seen.powers,
         reproduce=(
             f"order devices by: printf '%s\\n%s\\n%s' {quote(plan.model)} {quote(plan.seed)} DEVICE"
             " | sha256sum | cut -c1-16;"
