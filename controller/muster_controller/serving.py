@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from muster_controller.api.peer import PeerProtocol
 from muster_models.errors import ConflictError, RequestError
@@ -21,6 +23,7 @@ BACKLOG = 512
 # Requests that are being answered when it is time to end get so long.
 GRACE_SECONDS = 3
 KEEP_ALIVE_SECONDS = 30
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,21 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
         raise RequestError(told) from error
 
 
+class _OperatorProtocol(H11Protocol):
+    """HTTP that tells when a connection ends before its answer, which neither uvicorn nor asyncio does."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell of a request that was taken and whose answer nobody will read."""
+        # uvicorn says that there always is a cycle; before the first request there is none.
+        begun = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
+        if begun and self.client is not None:
+            # As it was sent: decoded, it could hold a line's end and forge the log.
+            asked = f"{self.scope['method']} {self.scope['raw_path'].decode('ascii')}"
+            why = exc or "closed by the other side"
+            _log.warning("%s: the connection of %s:%d ended before its answer: %s", asked, *self.client, why)
+        super().connection_lost(exc)
+
+
 class _Server(uvicorn.Server):
     """A server that leaves signals to who runs it."""
 
@@ -78,7 +96,7 @@ def make_server(app: FastAPI, tls: DeviceTls | None = None) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ws="websockets-sansio" if tls is None else "none",
-        http="h11" if tls is None else PeerProtocol,
+        http=_OperatorProtocol if tls is None else PeerProtocol,
         ssl_certfile=None if tls is None else tls.pki / "server.pem",
         ssl_keyfile=None if tls is None else tls.pki / "server.key",
         ssl_ca_certs=None if tls is None else str(tls.pki / "ca.pem"),
