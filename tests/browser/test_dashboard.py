@@ -13,7 +13,6 @@ from story.fleet import STATIONS
 from support.chromium import logged_in, open_chromium
 from support.told import Told
 
-pytestmark = pytest.mark.timeout(420)
 SHOTS = Path(os.environ.get("MUSTER_SCREENSHOTS", Path(__file__).parents[2] / ".cache/screenshots"))
 ROLLOUT_MS = 60_000
 

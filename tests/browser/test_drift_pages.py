@@ -16,7 +16,6 @@ from support.drifting import BROKEN, DRIFTED, ILL, Fleet, Ill, drifted_fleet, pu
 from support.office import serving
 from support.waiting import until
 
-pytestmark = pytest.mark.timeout(240)
 TOKEN = "operator-token"
 PHONE = (390, 844)
 BUDGET = 30_000  # bytes over the wire of a page that nothing of is cached

@@ -27,7 +27,6 @@ from support.feeding import (
     SENSOR,
 )
 
-pytestmark = pytest.mark.timeout(420)
 CALM_WINDOWS = 6
 SETTLE_WINDOWS = 8  # long enough for a second, wrong alarm to show itself
 LABELLED_MODELS = (RENAMED, CALM)

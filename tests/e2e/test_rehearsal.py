@@ -11,8 +11,6 @@ import pytest
 from story.api import Api
 from story.fleet import ZOO, Fleet
 
-pytestmark = pytest.mark.timeout(300)
-
 DEVICES = ("berlin-1", "berlin-2")
 VERSIONS = ("1.0.0", "1.1.0")
 SECONDS = 90.0

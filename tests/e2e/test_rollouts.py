@@ -21,7 +21,6 @@ from support.digit_versions import MODEL
 from support.rollout_fleet import FIRST, GOOD, NEXT, WORSE, RolloutFleet
 from support.sorting import BATCH, COUNTER
 
-pytestmark = pytest.mark.timeout(900)  # on a machine that does much else; three minutes on one that does not
 log = logging.getLogger(__name__)
 Found = dict[str, Any]
 

@@ -8,8 +8,6 @@ from story.chapters import DRIFTED
 from story.fleet import DEVICES, STATIONS
 from support.told import Told
 
-pytestmark = pytest.mark.timeout(420)
-
 
 def runs_of(told: Told, name: str) -> list[dict[str, object]]:
     return [run for run in told.facts.runs if run["version"]["name"] == name]

@@ -27,7 +27,6 @@ from support.eavesdrop import Heard, eavesdropping
 from support.marked import TRACES, marked_rows, write_discreet_tariff
 from support.mosquitto import EAVESDROPPER
 
-pytestmark = pytest.mark.timeout(240)
 OPEN, SHUT = "oslo-1", "porto-1"
 CAP = 7
 SECONDS = 60.0

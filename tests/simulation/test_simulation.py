@@ -38,7 +38,6 @@ LATE = Story(
 STARTS = range(1, SEEDS + 1, CHUNK)
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", STARTS)
 def test_no_invariant_breaks_whatever_goes_wrong(first: int) -> None:
     _hold([simulate(seed) for seed in range(first, first + CHUNK)])
@@ -75,7 +74,6 @@ def fresh() -> Iterator[pytest.MonkeyPatch]:
     forget_pasts()
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, fresh: pytest.MonkeyPatch) -> None:
     plant(fresh)
