@@ -100,3 +100,14 @@ def test_a_few_values_among_very_many_missing_ones_keep_their_distance() -> None
     many[-1] = 10_000_000
 
     assert distances(many[None], column).ks[0] == pytest.approx(distances(few[None], column).ks[0], rel=1e-4)
+
+
+def test_a_fleet_of_a_billion_rows_that_leaves_most_bins_empty_has_distances() -> None:
+    (column,) = NUMERIC.columns
+    counts = np.concatenate([_counts(column, seed, 10**9, spread=0.05) for seed in range(20)])
+    found = distances(counts, column)
+
+    for at, one in enumerate(counts):
+        assert found.psi[at] == pytest.approx(statistics.psi(one, column), rel=0.15)
+        assert found.ks[at] == pytest.approx(statistics.ks(one, column), abs=1e-5)
+        assert found.js[at] == pytest.approx(statistics.js(one, column), abs=1e-5)
