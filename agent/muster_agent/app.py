@@ -55,6 +55,7 @@ from muster_agent.update.lanes import Lanes
 from muster_agent.update.steps import AnyEvent, ShadowFailed, WorkerFailed
 from muster_agent.update.verifier import Verifier
 from muster_models.errors import NotFoundError, PredictionError, Reason, StorageError
+from muster_models.known_types import know_types
 from muster_models.trust.client import TrustClient
 from muster_models.trust.fetcher import Fetcher
 from muster_models.wire import Health, Hello, ModelReport
@@ -62,9 +63,7 @@ from muster_models.wire import Health, Hello, ModelReport
 Array = NDArray[np.generic]
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 5.0
-ORDER_SECONDS = 10.0
-DAY_SECONDS = 86_400.0
+STOP_SECONDS, ORDER_SECONDS, DAY_SECONDS = 5.0, 10.0, 86_400.0
 
 
 class Agent:
@@ -102,6 +101,7 @@ class Agent:
         try:
             zygote = zygote or Zygote.start()  # while this process has one thread and little memory
             self._defer(zygote.close)
+            know_types()
             self.folder = Folder(Path(folder))
             self.settings = load_settings(self.folder)
             self.isolation = Isolation(isolation or self.settings.isolation)

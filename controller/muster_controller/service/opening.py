@@ -14,6 +14,7 @@ from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
 from muster_controller.store.engine import migrate, open_database
 from muster_models.errors import RequestError
+from muster_models.known_types import know_types
 from muster_models.trust.repository import Repository
 
 
@@ -45,6 +46,7 @@ def open_folder(folder: Folder, settings: Settings, *, clock: Callable[[], float
         TrustError: A key file is damaged.
         StorageError: The database cannot be opened, or was written by a newer Muster.
     """
+    know_types()
     for path in (folder.token, folder.pki / "ca.pem", folder.keys):
         if not path.exists():
             raise RequestError(f"{path}: not found; make the folder with: muster-controller init FOLDER")

@@ -84,8 +84,7 @@ class RolloutView:
     updated_at: dt.datetime
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(msgspec.Struct, frozen=True):
     stage: int
     step: str
     since: float
