@@ -68,7 +68,8 @@ class Loop:
         self._chance = chance
         self._tick_seconds = tick_seconds
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._stop = threading.Event()
+        # No event: whoever sets one holds its lock, and a second signal may come while the first is handled.
+        self._stopping = False
         self._report_is_due = threading.Event()
         self._unsaved: Desired | None = None
 
@@ -95,8 +96,8 @@ class Loop:
         self._report_is_due.set()
 
     def stop(self) -> None:
-        """End ``run`` after the present event."""
-        self._stop.set()
+        """End ``run`` after the present event; safe in a signal handler that interrupts itself."""
+        self._stopping = True
         self._inbox.put(None)
 
     def run(self, course: Course) -> None:
@@ -105,7 +106,7 @@ class Loop:
         course.start()
         next_tick = time.monotonic() + self._tick_seconds
         next_report = 0.0
-        while not self._stop.is_set():
+        while not self._stopping:
             self._take(course, self._next(next_tick - time.monotonic()))
             now = time.monotonic()
             if now >= next_tick:
