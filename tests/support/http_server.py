@@ -65,6 +65,7 @@ class LoopbackServer(QuietServer):
     Attributes:
         requests: Path and Range header of every request.
         connections: How many connections were made.
+        ended: How many of them are over.
         stopping: Set when the test is over; slow routes wait on it.
     """
 
@@ -76,6 +77,7 @@ class LoopbackServer(QuietServer):
         self.folder = folder
         self.requests: list[tuple[str, str | None]] = []
         self.connections = 0
+        self.ended = 0
         self.stopping = threading.Event()
 
     @property
@@ -85,6 +87,10 @@ class LoopbackServer(QuietServer):
     def process_request(self, request: object, client_address: object) -> None:
         self.connections += 1
         super().process_request(request, client_address)  # type: ignore[arg-type]  # passed through
+
+    def shutdown_request(self, request: object) -> None:
+        super().shutdown_request(request)  # type: ignore[arg-type]  # passed through
+        self.ended += 1
 
 
 @contextmanager

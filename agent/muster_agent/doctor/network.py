@@ -99,10 +99,12 @@ def repository(case: Case) -> Iterator[Finding]:
     url = f"{case.settings.repository}/metadata/timestamp.json"
     with _pool(case) as pool:
         try:
-            status = pool.request("GET", url, redirect=False, preload_content=False).status
+            answer = pool.request("GET", url, redirect=False, preload_content=False)
         except urllib3.exceptions.HTTPError as error:
             yield _unreachable("repository", case, url, error)
             return
+        status = answer.status
+        answer.close()
     if status == HTTPStatus.OK:
         yield Finding("repository", "good", f"{url} is there")
     else:

@@ -7,6 +7,7 @@ The fetcher bounds each request (time, rate, length); here is decided when anoth
 server sends is nothing until the store has compared its hash.
 """
 
+import contextlib
 import logging
 import random
 import sys
@@ -162,7 +163,8 @@ class Downloader:
             length=entry.length - writer.offset,
             limit=entry.length,
         )
-        for piece in pieces:
-            if cancelled.is_set():
-                raise CancelledError(Reason.SUPERSEDED, f"{entry.name} is not wanted any more")
-            writer.append(piece)
+        with contextlib.closing(pieces):  # else an error that somebody holds keeps the connection open
+            for piece in pieces:
+                if cancelled.is_set():
+                    raise CancelledError(Reason.SUPERSEDED, f"{entry.name} is not wanted any more")
+                writer.append(piece)

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,15 +79,19 @@ class Fetcher(RepositoryFetcher):
             "http": _pool_class(self.limits.patience),
             "https": _tls_pool_class(self.limits.patience),
         }
+        # Else an error that somebody holds keeps connections open: its traceback leads to their pool.
+        self._pool.pools.dispose_func = HTTPConnectionPool.close
 
     def close(self) -> None:
         """Close idle connections."""
         self._pool.clear()
 
-    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Iterator[bytes]:
+    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Generator[bytes, None, None]:
         """Yield exactly ``length`` bytes of a file from ``offset`` on.
 
         A server that knows no ranges sends the whole file; what lies before ``offset`` is then skipped.
+
+        Whoever stops before the end closes what this returns, and with it the connection.
 
         Args:
             limit: The most bytes this caller takes in one request.
