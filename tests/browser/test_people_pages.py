@@ -1,23 +1,20 @@
 """People, approvals and drills in headless Chromium: letting in, agreeing, and what one may not press."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from muster_controller.service import people, rollouts
 from muster_controller.service.rollout_plans import RolloutRequest
 from muster_controller.serving import bind, make_server
 from muster_controller.web.app import make_dashboard
-from support.chromium import logged_in, open_chromium
+from support.chromium import logged_in, look
 from support.office import OPERATOR, Office, open_office, serving
 
-SHOTS = Path(os.environ.get("MUSTER_SCREENSHOTS", Path(__file__).parents[2] / ".cache/screenshots"))
 TOKEN = "operator-token"
 FLEET = ("berlin-1", "berlin-2", "oslo-1", "oslo-2")
 SCHEMES = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -36,12 +33,6 @@ class Desk:
     def open(self, name: str, *, dark: bool = False) -> Iterator[Page]:
         with logged_in(self.chromium, self.url, self.tokens[name], dark=dark) as page:
             yield page
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with open_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -65,29 +56,19 @@ def desk(tmp_path: Path, chromium: Browser) -> Iterator[Desk]:
     office.opened.close()
 
 
-def look(page: Page, name: str, *, dark: bool) -> None:
-    """Keep the picture of a page, and hold it against the rules of accessibility."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SHOTS / f"{name}-{'dark' if dark else 'light'}.png", full_page=True)
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wider <= 0, "the page is wider than the window"
-
-
 @SCHEMES
 def test_an_admin_lets_somebody_in_and_hands_over_the_token(desk: Desk, *, dark: bool) -> None:
     with desk.open("operator", dark=dark) as page:
         page.goto("/people")
         page.get_by_role("button", name="Let somebody in", exact=True).click()
         dialog = page.get_by_role("dialog", name="Let somebody in")
-        look(page, "people-add", dark=dark)
+        look(page, "people-add")
         dialog.get_by_label("Name").fill("dina")
         dialog.get_by_label("approver may").check()
         dialog.get_by_label("Reason").fill("night shift")
         dialog.get_by_role("button", name="Let somebody in", exact=True).click()
         expect(page.locator("#token")).to_contain_text("msp1.")
-        look(page, "people", dark=dark)
+        look(page, "people")
         token = page.locator("#token").inner_text()
         page.goto("/people")
         expect(page.locator("#token")).to_have_count(0)
@@ -103,7 +84,7 @@ def test_an_auditor_sees_what_others_may_press_and_why_not(desk: Desk, *, dark: 
         stop = page.get_by_role("button", name="Emergency stop")
         expect(stop).to_be_disabled()
         expect(stop).to_have_attribute("title", "anna is auditor; this takes operator or approver or admin")
-        look(page, "model-auditor", dark=dark)
+        look(page, "model-auditor")
         page.goto("/rollouts/new")
         expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
 
@@ -121,4 +102,4 @@ def test_an_approver_agrees_with_what_the_page_shows(desk: Desk, *, dark: bool) 
         dialog.get_by_label("Reason").fill("read it")
         dialog.get_by_role("button", name="Approve", exact=True).click()
         expect(page.locator("#approval")).to_contain_text("1 of 2 approvals by approver")
-        look(page, "rollout-approval", dark=dark)
+        look(page, "rollout-approval")

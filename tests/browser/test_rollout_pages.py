@@ -1,27 +1,19 @@
 """The pages of a rollout in headless Chromium: the form beside its file, the live preview, and the orders."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
 from muster_controller.serving import bind, make_server
 from muster_controller.web.app import make_dashboard
-from support.chromium import logged_in, open_chromium
+from support.chromium import PHONE, check_width, logged_in, look
 from support.office import Office, serving
 from support.rolling import live, open_fleet, start
 
-SHOTS = Path(os.environ.get("MUSTER_SCREENSHOTS", Path(__file__).parents[2] / ".cache/screenshots"))
 TOKEN = "operator-token"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with open_chromium() as browser:
-        yield browser
+WIDE = (1440, 900)
 
 
 @pytest.fixture
@@ -31,27 +23,24 @@ def office(tmp_path: Path) -> Iterator[Office]:
     made.opened.close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(office: Office, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A logged-in page in either colour scheme; an error in its console fails the test."""
+@pytest.fixture
+def url(office: Office) -> Iterator[str]:
     listener = bind("127.0.0.1", 0, setting="port")
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with (
-        serving(make_server(make_dashboard(office.context, TOKEN)), listener),
-        logged_in(chromium, url, TOKEN, dark=request.param == "dark", window=(1440, 900)) as page,
-    ):
+    with serving(make_server(make_dashboard(office.context, TOKEN)), listener):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(url: str, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A logged-in page in either colour scheme, for tests that look at it."""
+    with logged_in(chromium, url, TOKEN, dark=request.param == "dark", window=WIDE) as page:
         yield page
 
 
-def look(page: Page, name: str) -> None:
-    """Keep a picture of the page, and hold it against the rules of accessibility."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    dark: bool = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    page.screenshot(path=SHOTS / f"{name}-{'dark' if dark else 'light'}.png", full_page=True)
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wider <= 0, "the page is wider than the window"
+@pytest.fixture
+def light_page(url: str, chromium: Browser) -> Iterator[Page]:
+    with logged_in(chromium, url, TOKEN, window=WIDE) as page:
+        yield page
 
 
 def test_a_plan_is_previewed_while_it_is_typed_and_says_the_same_as_a_file(
@@ -80,7 +69,8 @@ def test_a_plan_is_previewed_while_it_is_typed_and_says_the_same_as_a_file(
     look(page, "rollout-new-form")
 
 
-def test_without_a_script_a_plan_is_previewed_by_its_button(page: Page, office: Office) -> None:
+def test_without_a_script_a_plan_is_previewed_by_its_button(light_page: Page, office: Office) -> None:
+    page = light_page
     live(office, 4)
     browser, origin = page.context.browser, page.url.rstrip("/")
     assert browser is not None
@@ -107,6 +97,7 @@ def test_a_plan_that_waits_is_edited_on_its_page(page: Page, office: Office) -> 
     page.goto(f"/rollouts/{number}")
     page.get_by_role("link", name="Edit", exact=True).click()
     expect(page.get_by_role("heading", name=f"Edit the plan of rollout {number}")).to_be_visible()
+    page.wait_for_load_state()  # its script, which asks for the preview
     page.get_by_label("Stages, the last one 100 %").fill("1, 100%")
     expect(page.locator("#preview")).to_contain_text("+1 = 1")
     expect(page.locator("#preview")).not_to_contain_text("Cannot start")
@@ -115,7 +106,7 @@ def test_a_plan_that_waits_is_edited_on_its_page(page: Page, office: Office) -> 
     page.get_by_role("button", name="Save").click()
 
     expect(page.locator("#timeline")).to_contain_text("one device first; stages: {percent: 25, ")
-    expect(page.locator("#stages li").first).to_contain_text("1 devices")
+    expect(page.locator("#stages li").first).to_contain_text("1 device,")
 
 
 def test_operators_see_the_stage_beside_its_control_and_steer_it(page: Page, office: Office) -> None:
@@ -143,15 +134,65 @@ def test_operators_see_the_stage_beside_its_control_and_steer_it(page: Page, off
     expect(page.locator("#timeline")).to_contain_text("the customer asked")
 
 
-def test_a_phone_shows_form_and_rollout_in_one_column(page: Page, office: Office) -> None:
+def test_a_phone_shows_form_and_rollout_in_one_column(light_page: Page, office: Office) -> None:
+    page = light_page
     number = start(office)
     live(office, 8)
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     for path in ("/rollouts/new", f"/rollouts/{number}"):
         page.goto(path)
-        wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        check_width(page)
 
-        assert wider <= 0, path
+
+def test_what_changed_before_a_page_listens_is_shown_all_the_same(light_page: Page, office: Office) -> None:
+    page = light_page
+    number = start(office)
+    live(office, 8)
+    sockets: list[WebSocketRoute] = []
+    page.route_web_socket("**/live", lambda route: sockets.append(route))  # noqa: PLW0108 - Playwright marks what it is given
+    page.goto(f"/rollouts/{number}")
+    gates = page.locator("#gates")
+    before = gates.inner_text()
+
+    live(office, 8)
+    sockets[0].connect_to_server()
+
+    expect(gates).not_to_have_text(before)
+
+
+def test_a_dialog_that_is_open_stays_so_whatever_becomes_of_the_page(
+    light_page: Page, office: Office
+) -> None:
+    page = light_page
+    number = start(office)
+    live(office, 8)
+    page.goto(f"/rollouts/{number}")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Pause")
+    dialog.get_by_label("Reason").fill("the shift ends")
+    dialog.get_by_role("heading", name="Pause").click()  # from here on nothing of it has the focus
+    waiting = page.locator("#waiting").inner_text()
+
+    live(office, 16)
+
+    expect(page.locator("#waiting")).not_to_have_text(waiting)
+    expect(dialog.get_by_label("Reason")).to_have_value("the shift ends")
+
+
+def test_a_card_that_scrolls_no_more_is_no_stop_of_the_keyboard_any_more(
+    light_page: Page, office: Office
+) -> None:
+    page = light_page
+    number = start(office)
+    live(office, 8)
+    page.goto(f"/rollouts/{number}")
+    gates = page.locator("#gates")
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    expect(gates).to_have_attribute("role", "region")
+    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
+
+    expect(gates).not_to_have_attribute("tabindex", "0")
+    expect(gates).not_to_have_attribute("role", "region")
 
 
 def test_a_table_wider_than_its_card_is_reached_by_keyboard_and_stays_so_while_the_page_lives(
@@ -159,7 +200,7 @@ def test_a_table_wider_than_its_card_is_reached_by_keyboard_and_stays_so_while_t
 ) -> None:
     number = start(office)
     live(office, 8)
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     page.goto(f"/rollouts/{number}")
     gates = page.get_by_role("region", name="Gates: the stage against its concurrent control")
     gates.focus()

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from muster_controller.serving import bind, make_server
 from muster_controller.web.app import make_dashboard
-from support.chromium import logged_in, open_chromium
+from support.chromium import check, logged_in
 from support.handing_out import hand_out
 from support.office import Client, Office, open_office, serving
 
@@ -26,12 +25,6 @@ class Site:
     url: str
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with open_chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     office = open_office(tmp_path / "controller")
@@ -42,14 +35,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     with serving(make_server(make_dashboard(office.context, TOKEN)), listener):
         yield Site(office, f"http://127.0.0.1:{listener.getsockname()[1]}")
     office.opened.close()
-
-
-def check(page: Page) -> None:
-    """Hold a page against the rules of accessibility."""
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wider <= 0, "the page is wider than the window"
 
 
 def give(page: Page) -> None:

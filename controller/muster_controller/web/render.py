@@ -56,6 +56,7 @@ def make_environment(clock: Callable[[], float]) -> Environment:
         "percent": write_share,
         "share": lambda value: UNKNOWN if value is None else f"{value:.0%}",
         "figure": figure,
+        "counted": lambda count, word: f"{count:,} {word}{'' if count == 1 else 's'}",
         "shares": lambda counts: [count / max(1, sum(counts)) for count in counts],
         "tone": tone,
         "seconds": lambda value: f"{value:g} s" if value < MINUTE else f"{value / MINUTE:.3g} min",

@@ -13,32 +13,36 @@ function show(state, text) {
 }
 
 // A table wider than its card scrolls. Then, and only then, the card is a named stop of the Tab key, so that the arrow
-// keys reach what is hidden in every browser.
+// keys reach what is hidden in every browser. Within some cards there is an element of its own that scrolls.
 function reachScrolling() {
-  for (const card of document.querySelectorAll(".card.flush, pre")) {
+  for (const card of document.querySelectorAll(".card.flush:not(:has(.scroll)), pre")) {
     const hidden = card.scrollWidth > card.clientWidth;
     if (hidden === card.hasAttribute("tabindex")) continue;
-    card.toggleAttribute("tabindex", hidden);
-    if (!hidden) continue;
-    card.tabIndex = 0;
-    if (card.matches("pre, [role]")) continue;
-    card.setAttribute("role", "region");
-    card.setAttribute("aria-label", (card.querySelector("h2") ?? document.querySelector("h1")).textContent);
+    if (hidden) card.tabIndex = 0;
+    else card.removeAttribute("tabindex");
+    if (hidden && !card.matches("pre, [role]")) {
+      card.dataset.named = "";
+      card.setAttribute("role", "region");
+      card.setAttribute("aria-label", (card.querySelector("h2") ?? document.querySelector("h1")).textContent);
+    } else if (!hidden && "named" in card.dataset) {
+      for (const one of ["data-named", "role", "aria-label"]) card.removeAttribute(one);
+    }
   }
 }
 
 const served = new WeakMap(); // how the server wrote a live element, before anything here touched it
 for (const one of document.querySelectorAll("[data-live]")) served.set(one, one.outerHTML);
 
-async function refresh() {
-  const answer = await fetch(location.href);
-  if (!answer.ok || answer.redirected) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+async function replace() {
+  const read = (answer) => (answer.ok && !answer.redirected ? answer.text() : "");
+  const text = await fetch(location.href).then(read).catch(() => ""); // the server is away: the socket says so
+  if (!text) return;
+  const fresh = new DOMParser().parseFromString(text, "text/html");
   for (const old of document.querySelectorAll("[data-live]")) {
     const found = fresh.getElementById(old.id);
     const focused = old === document.activeElement;
     if (!found || found.outerHTML === served.get(old)) continue;
-    if (old.contains(document.activeElement) && !focused) continue;
+    if (old.querySelector("dialog[open]") || (old.contains(document.activeElement) && !focused)) continue;
     const next = document.importNode(found, true);
     served.set(next, next.outerHTML);
     // What a person has opened stays open, and what was scrolled to stays in sight.
@@ -48,6 +52,23 @@ async function refresh() {
     next.scrollLeft = scrollLeft;
     reachScrolling();
     if (focused) next.focus({ preventScroll: true });
+  }
+}
+
+// One at a time, so that no older answer replaces a newer one; what is heard meanwhile is asked for once more.
+let wanted = false;
+let replacing = false;
+async function refresh() {
+  wanted = true;
+  if (replacing) return;
+  replacing = true;
+  try {
+    while (wanted) {
+      wanted = false;
+      await replace();
+    }
+  } finally {
+    replacing = false;
   }
 }
 
@@ -81,19 +102,22 @@ document.addEventListener("visibilitychange", () => {
 const chosen = localStorage.getItem("theme");
 if (chosen) document.documentElement.dataset.theme = chosen;
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-toggle-theme], [data-open], [data-close]");
-  if (!button) return;
-  if ("toggleTheme" in button.dataset) {
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
-    document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
-    localStorage.setItem("theme", document.documentElement.dataset.theme);
-  } else if (button.dataset.open) {
-    document.getElementById(button.dataset.open).showModal();
-  } else {
-    button.closest("dialog").close();
-  }
+  if (!event.target.closest("[data-toggle-theme]")) return;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+  document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+  localStorage.setItem("theme", document.documentElement.dataset.theme);
 });
+
+// Buttons open and close their dialogs by themselves, but in browsers from before 2026.
+if (!("commandForElement" in HTMLButtonElement.prototype)) {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[commandfor]");
+    const dialog = document.getElementById(button?.getAttribute("commandfor"));
+    if (button?.getAttribute("command") === "close") dialog?.close();
+    else dialog?.showModal();
+  });
+}
 
 // What a form in a dialog answers with may be a file: then the page stays, and the dialog has done its work.
 document.addEventListener("submit", (event) => event.target.closest("dialog")?.close());
@@ -148,4 +172,5 @@ plan?.addEventListener("submit", () => (plan.elements.mode.value = side));
 
 reachScrolling();
 addEventListener("resize", reachScrolling);
+addEventListener("toggle", reachScrolling, true); // what was folded away may be wider than its card
 connect();
