@@ -10,6 +10,7 @@ from story.errors import StoryError
 
 T = TypeVar("T")
 POLL_SECONDS = 0.25
+TIMEOUT_SECONDS = 60.0  # of one answer, on a machine that does much else
 
 
 class Api:
@@ -19,7 +20,7 @@ class Api:
         self._http = httpx.Client(
             base_url=f"{url}/api/v1",
             headers={"Authorization": f"Bearer {token}"},
-            timeout=10.0,
+            timeout=TIMEOUT_SECONDS,
             trust_env=False,
         )
 

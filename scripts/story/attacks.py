@@ -23,7 +23,7 @@ from muster_models.wire import Desired, DesiredModel
 from story.errors import StoryError
 
 INTRUDER = "intruder.example"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 HOUR = 3600.0
 
 

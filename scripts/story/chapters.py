@@ -3,7 +3,6 @@
 The demo shows it and the end-to-end test asserts it; nothing is shown that was not seen.
 """
 
-import datetime as dt
 import json
 import time
 from collections.abc import Sequence
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
 
 DRIFTED = SITES[0]
 GAIN = 0.7  # of the lamp at the drifted site
-ROLLOUT_SECONDS = 90.0
-ALARM_SECONDS = 90.0
+# For something to become true, on a machine that does much else; on one that does not it takes a tenth.
+WAIT_SECONDS = 120.0
+ROLLOUT_SECONDS = 300.0
+ALARM_SECONDS = 300.0
 WAIVER = "accuracy=kept to show a canary that rolls itself back"
 END_PHASES = frozenset({"completed", "rolled-back", "rollback-incomplete", "aborted"})
 WORKERS = 3  # commands at a time: more only wait for the two cores
@@ -173,7 +174,7 @@ class Story:
         self._calibrate()
         self.fleet.write_feed({DRIFTED: GAIN})
         began = time.monotonic()
-        self._wait("an alarm fires", lambda: self._firing() or None, seconds=ALARM_SECONDS)
+        self._wait("an alarm fires", lambda: self._firing(kind="data-drift") or None, seconds=ALARM_SECONDS)
         took = time.monotonic() - began
         # Long enough for a second, wrong alarm to show itself.
         self._pause("the fleet settles", SETTLE_WINDOWS * WINDOW_SECONDS)
@@ -184,14 +185,15 @@ class Story:
     def _calibrate(self) -> None:
         """Wait until every device has run its version long enough for the detector to know its own level."""
         self.audience.tell("the detector learns what is normal on each device")
-        since = max(dt.datetime.fromisoformat(run["since"]) for run in self._runs("digits@1.1.0"))
-        ready = since + dt.timedelta(seconds=CALIBRATION_WINDOWS * WINDOW_SECONDS)
-        seconds = (ready - dt.datetime.now(dt.UTC)).total_seconds()
-        self._pause("every device is calibrated", seconds)
+
+        def is_calibrated() -> bool:
+            return int(self.api.get("/models/digits/drift")["calibrated"]) == len(DEVICES)
+
+        self._wait("every device is calibrated", lambda: is_calibrated() or None)
 
     def _pause(self, what: str, seconds: float) -> None:
         until = time.monotonic() + seconds
-        self._wait(what, lambda: time.monotonic() >= until or None, seconds=max(0.0, seconds) + 5)
+        self._wait(what, lambda: time.monotonic() >= until or None, seconds=seconds + WAIT_SECONDS)
 
     def _tamper(self) -> None:
         """Change one bit of a file in the repository, and of patches to it, before the stations fetch it."""
@@ -242,7 +244,7 @@ class Story:
             raise StoryError(f"the rollout of {name} should be {' or '.join(wanted)}: {_headline(detail)}")
         return detail
 
-    def _wait(self, what: str, probe: Any, *, seconds: float = 40.0) -> Any:
+    def _wait(self, what: str, probe: Any, *, seconds: float = WAIT_SECONDS) -> Any:
         def checked() -> Any:
             self.fleet.check_children()
             return probe()
@@ -258,15 +260,14 @@ class Story:
     def _runs(self, name: str) -> list[dict[str, Any]]:
         return self.api.items("/runs", version=name)
 
-    def _firing(self) -> list[dict[str, Any]]:
-        return self.api.items("/alarms", state="firing")
+    def _firing(self, **query: str) -> list[dict[str, Any]]:
+        return self.api.items("/alarms", state="firing", **query)
 
 
 # A quarter of the fleet first, a quarter as control; then everybody.
 QUICK = ("--soak", "4", "--minimum-rounds", "4", "--before-rounds", "4", "--probation", "2")
 CANARY = ("--stages", "25%,100%", "--control", "25%", *QUICK)
 SETTLE_WINDOWS = 10
-CALIBRATION_WINDOWS = 16  # twelve that are measured, and some on their way
 
 
 def _headline(detail: dict[str, Any]) -> str:

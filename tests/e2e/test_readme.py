@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SECTION = README[README.index("## Your own model and device") :]
 BIN = Path(sys.executable).parent
-SECONDS = 60.0
+SECONDS = 180.0  # for anything, on a machine that does much else
 POLL_SECONDS = 0.1
 PORTS = {"--port": "8420", "--device-port": "8421", "--mqtt-port": "8883"}  # as the README takes for granted
 

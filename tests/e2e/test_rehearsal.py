@@ -1,5 +1,6 @@
 """A drill and an emergency stop with real processes: controller, broker, and the agents of two devices."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from story.api import Api
+from story.errors import StoryError
 from story.fleet import ZOO, Fleet
 
 DEVICES = ("berlin-1", "berlin-2")
 VERSIONS = ("1.0.0", "1.1.0")
-SECONDS = 90.0
+SECONDS = 200.0  # for anything to become true, on a machine that does much else
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def install(pair: Pair, version: str) -> None:
     def is_over() -> bool:
         phase: str = pair.api.get(f"/rollouts/{number}")["rollout"]["phase"]
         if phase == "running":
-            pair.api.post(f"/rollouts/{number}/promote", {"reason": "nobody calls these devices"})
+            with contextlib.suppress(StoryError):  # it was over meanwhile
+                pair.api.post(f"/rollouts/{number}/promote", {"reason": "nobody calls these devices"})
         return phase == "completed"
 
     pair.wait(f"the rollout of {version} is over", is_over)
