@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from story.chapters import Story
 from story.fleet import Fleet
-from support import databases
+from support import commands, databases
 from support.told import Silence, Told
 
 # Property tests measure no time: on a loaded machine a slow example is no failure. A commit has one verdict,
@@ -42,4 +42,5 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="session", autouse=True)
 def _servers() -> Iterator[None]:
     yield
+    commands.stop()
     databases.stop()

@@ -33,13 +33,13 @@ def test_what_is_counted_comes_up_with_the_version_that_answered(site: AgentSite
         model.predict(rows(1.0))
         model.count("good", 7)
     process.terminate()
-    process.wait(20)
+    process.wait(60)
     again = site.start_agent()
     try:
         site.until(lambda: len({window.manifest for window in site.windows if window.calls}) > 1)
     finally:
         again.terminate()
-        again.wait(20)
+        again.wait(60)
     counted = {window.manifest: window.counters for window in site.windows if window.calls}
 
     assert counted == {first.digest: {"scrap": 4}, second.digest: {"scrap": 0, "good": 7}}

@@ -77,7 +77,7 @@ def test_gaps_are_counted_though_their_calls_fail(site: AgentSite, options: tupl
         site.until(lambda: sum(window.calls for window in site.windows) >= CALLS)
     finally:
         agent.terminate()
-        agent.wait(20)
+        agent.wait(60)
     gaps = [missing(window, baseline) for window in site.windows]
     seen = [facts(window, baseline) for window in site.windows if window.sketch]
     data = Scorer(baseline).measure([one.sketch for one in seen if one.sketch is not None])

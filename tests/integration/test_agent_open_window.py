@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster_agent import Client
+from muster_models import wire
 from support import agent_site
 from support.agent_site import AgentSite
 from support.small_models import scaling
@@ -22,11 +23,15 @@ def site(tmp_path: Path) -> Iterator[AgentSite]:
         yield site
 
 
-def copied(site: AgentSite) -> bytes | None:
-    """Return the copy of the open window on the device's disk."""
+def copied(site: AgentSite) -> int:
+    """Return how many calls the copy of the open window on the device's disk knows."""
     with contextlib.closing(sqlite3.connect(site.device.outbox)) as database:
-        found = database.execute("SELECT payload FROM open_window").fetchone()
-    return None if found is None else found[0]
+        found = database.execute("SELECT payload FROM open_window WHERE payload NOT NULL").fetchone()
+    if found is None:
+        return 0
+    window = wire.decode_uplink(found[0])
+    assert isinstance(window, wire.Window)
+    return window.calls
 
 
 def test_a_killed_agent_hands_out_its_open_window_at_the_next_start(site: AgentSite) -> None:
@@ -37,8 +42,7 @@ def test_a_killed_agent_hands_out_its_open_window_at_the_next_start(site: AgentS
     with Client(site.device.root) as client:
         for _ in range(CALLS):
             client.predict("small", rows(1.0))
-        before = copied(site)
-        site.until(lambda: copied(site) not in {None, before})  # one that begins after the last call
+        site.until(lambda: copied(site) == CALLS)
     first.kill()
     first.wait()
     second = site.start_agent()
@@ -48,7 +52,7 @@ def test_a_killed_agent_hands_out_its_open_window_at_the_next_start(site: AgentS
         site.until(lambda: bool(site.windows))
     finally:
         second.terminate()
-        second.wait(20)
+        second.wait(60)
 
     assert [window.calls for window in site.windows][:1] == [CALLS]
     assert event.model == "small"

@@ -45,7 +45,7 @@ def test_rows_come_up_to_the_cap_also_across_a_restart(site: AgentSite) -> None:
         with Client(site.device.root) as client:
             site.until(lambda: client.predict("small", {"x": rows}) and site.samples)
         agent.terminate()
-        agent.wait(20)
+        agent.wait(60)
         agent = site.start_agent()
         with Client(site.device.root) as client:
             site.until(lambda: "small" in site.status()["answering"])
@@ -58,7 +58,7 @@ def test_rows_come_up_to_the_cap_also_across_a_restart(site: AgentSite) -> None:
             )
     finally:
         agent.terminate()
-        agent.wait(20)
+        agent.wait(60)
 
     of_first = [sample for sample in site.samples if sample.order == 1]
     assert sum(sample.rows for sample in of_first) == 8
@@ -81,7 +81,7 @@ def test_a_device_whose_settings_say_nothing_refuses_and_hands_out_no_row(site: 
         site.until(lambda: sum(window.calls for window in site.windows) >= 20)
     finally:
         agent.terminate()
-        agent.wait(20)
+        agent.wait(60)
 
     (sample,) = site.samples
     assert (sample.order, sample.rows, sample.inputs, sample.outputs) == (1, 0, b"", b"")

@@ -1,7 +1,6 @@
 """A whole agent with a model of the zoo, as the programs beside it see it: stock client, batch, ``Model``."""
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 from muster_agent import Model
 from muster_agent.config import load_settings
 from muster_models import toml_file
+from story.ports import free_port
 from support import agent_site
 from support.agent_site import AgentSite
 from zoo.digits import data as digits
@@ -20,9 +20,7 @@ from zoo.digits import data as digits
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[AgentS
         site.until_committed(version)
         yield site
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 ROWS = digits.rows("live")

@@ -17,7 +17,7 @@ from support.small_models import crashing_above, hanging_above, not_finite_above
 from support.verified import rows
 
 Start = Callable[[], Process]
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 ORDER = Shadow(seconds=2.0, cpu_percent=100)
 LONG = Shadow(seconds=3600.0, cpu_percent=100)
 

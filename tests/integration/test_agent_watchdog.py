@@ -37,7 +37,7 @@ def test_an_agent_tells_its_manager_of_its_course(
         while told[-1] != "STOPPING=1":
             told.append(manager.recv(100).decode())
 
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert told[0] == "READY=1"
     assert set(told[1:-1]) == {"WATCHDOG=1"}
     assert time.monotonic() - began > 4 * 0.1  # not at each tick, but as often as the watchdog needs
@@ -62,7 +62,6 @@ def test_the_signs_of_life_end_when_the_loop_stands_still_and_begin_again_with_i
 
             agent._course.tick = stand_still  # type: ignore[method-assign]  # as a disk that hangs does
             assert stalled.wait(30)
-            threading.Event().wait(LIMIT / 2)
             manager.settimeout(0.0)
             while heard(manager):
                 pass  # what was sent until then

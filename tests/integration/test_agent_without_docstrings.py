@@ -27,7 +27,7 @@ def test_an_agent_without_assertions_installs_answers_and_refuses(
                 answer = client.predict("digits", digits.rows("live"))
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
     found = answer["probabilities"].argmax(axis=1)
 

@@ -40,7 +40,8 @@ class Side:
         if identity is not None:
             home = folder or self.folder
             context.load_cert_chain(home / f"{identity}.pem", home / f"{identity}.key")
-        return httpx.Client(verify=context, base_url=f"https://{HOST}:{self.port}", trust_env=False)
+        url = f"https://{HOST}:{self.port}"
+        return httpx.Client(verify=context, base_url=url, trust_env=False, timeout=60.0)
 
     def token(self, device: str = "berlin-1") -> str:
         return devices.issue_token(

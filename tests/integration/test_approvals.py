@@ -1,22 +1,20 @@
 """Approvals of rollouts, from the service to the pages: N of M, roles, expiry, edits, promotion by hand."""
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from muster_controller.api.app import make_api
 from muster_controller.domain.people import Person
 from muster_controller.service import approvals, overview, people, rollouts
-from muster_controller.serving import bind, make_server
 from muster_controller.store.tables import RolloutRecord
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, ForbiddenError, RequestError
-from support.controller_process import Done, execute
-from support.office import OPERATOR, Client, serving
+from support.controller_process import Done
+from support.office import OPERATOR, Client
 from support.room import ANNA, BO, CARL, DINA, HOUR, Room, open_room
+from support.served import served
 from support.testclient import TestClient
 
 
@@ -238,14 +236,10 @@ def test_the_approvals_of_the_start_promote_nothing(room: Room) -> None:
 def test_people_approve_and_withhold_on_the_command_line(room: Room, tmp_path: Path) -> None:
     first = str(room.start(selector="site = berlin"))
     second = str(room.start(selector="site = oslo"))
-    api = make_server(make_api(room.office.context, room.office.opened.token))
-    with contextlib.closing(bind("127.0.0.1", 0, setting="port")) as listener, serving(api, listener):
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with served(room.office) as at:
 
         def muster(who: Person, *arguments: str) -> Done:
-            file = tmp_path / f"{who.name}.token"
-            file.write_text(room.tokens[who.name])
-            return execute("muster", "rollout", *arguments, MUSTER_URL=url, MUSTER_TOKEN_FILE=str(file))
+            return at.muster("rollout", *arguments, token_file=room.token_file(who, tmp_path))
 
         stale = muster(BO, "approve", first, "--reason", "read it", "--digest", "0" * 64)
         agreed = [muster(who, "approve", first, "--reason", "read it") for who in (BO, CARL)]

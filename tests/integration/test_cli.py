@@ -1,13 +1,14 @@
 """The real ``muster`` command against a real controller: what it prints, and with which exit code it ends."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.controller_process import ControllerProcess, Done, execute
+from support.controller_process import BIN, SECONDS, ControllerProcess, Done, execute
 
 ZOO = Path(__file__).parents[2] / "models/zoo"
 
@@ -306,3 +307,18 @@ def test_the_status_shows_every_part(controller: ControllerProcess) -> None:
     assert done.code == 0
     assert "link=online" in done.out
     assert "signed repository  yes" in done.out
+
+
+@pytest.mark.parametrize("words", ["--version", "nonsense", "status --token-file /nowhere", "device --help"])
+def test_the_installed_command_says_what_it_says_in_these_tests(words: str) -> None:
+    """They fork it from a process that has imported it; see ``support.commands``."""
+    installed = subprocess.run(
+        [BIN / "muster", *words.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+
+    assert execute("muster", *words.split()) == Done(installed.returncode, installed.stdout, installed.stderr)

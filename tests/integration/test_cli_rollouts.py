@@ -1,6 +1,5 @@
 """``muster rollout`` against a served controller: plan files, orders, how a watch ends; and stop orders."""
 
-import contextlib
 import hashlib
 import json
 import re
@@ -11,43 +10,32 @@ from pathlib import Path
 
 import pytest
 
-from muster_controller.api.app import make_api
 from muster_controller.cli.exits import Exit
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.service import devices, rollouts
 from muster_controller.service.rollout_plans import RolloutRequest
-from muster_controller.serving import bind, make_server
 from muster_controller.store.tables import Device
 from muster_models.errors import Reason
 from muster_models.wire import Phase
-from support.controller_process import Done, execute, execute_on_terminal
-from support.office import OPERATOR, Office, open_office, serving
+from support.office import OPERATOR, Office, open_office
 from support.rolling import FLEET as ROLLING
 from support.rolling import live, open_fleet, start
+from support.served import Served, served
 
 FLEET = ("berlin-1", "berlin-2", "oslo-1")
 
 
 @dataclass(frozen=True)
-class Served:
+class Fleet(Served):
     """A controller whose devices run ``digits@1.0.0``, which declares a fallback."""
 
     office: Office
-    url: str
     first: str
     second: str
 
-    def muster(self, *arguments: str) -> Done:
-        token = str(self.office.context.folder.token)
-        return execute("muster", *arguments, MUSTER_URL=self.url, MUSTER_TOKEN_FILE=token)
-
-    def on_terminal(self, *arguments: str) -> Done:
-        token = str(self.office.context.folder.token)
-        return execute_on_terminal("muster", *arguments, MUSTER_URL=self.url, MUSTER_TOKEN_FILE=token)
-
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
     office = open_office(tmp_path / "controller")
     office.install()
     first = office.release("1.0.0", fallback=-1.0).version.digest
@@ -55,23 +43,22 @@ def served(tmp_path: Path) -> Iterator[Served]:
     office.enrol(*FLEET)
     for device in FLEET:
         office.report(device, current=first, target=first)
-    api = make_server(make_api(office.context, office.opened.token))
-    with contextlib.closing(bind("127.0.0.1", 0, setting="port")) as listener, serving(api, listener):
-        yield Served(office, f"http://127.0.0.1:{listener.getsockname()[1]}", first, second)
+    with served(office) as at:
+        yield Fleet(at.url, at.token_file, office, first, second)
     office.opened.close()
 
 
-def fail(served: Served) -> int:
+def fail(fleet: Fleet) -> int:
     """Roll out the second version, let it fail on two devices, and let these go back."""
-    office, context = served.office, served.office.context
+    office, context = fleet.office, fleet.office.context
     plan = {"stages": [{"percent": 100}], "control": 0.0}
     request = RolloutRequest("digits@1.1.0", "digits@1.0.0", plan)
     number = rollouts.start_rollout(context, OPERATOR, request).rollout.id
     for device, reason in (("berlin-1", Reason.OUT_OF_MEMORY), ("oslo-1", Reason.CRASHED)):
         office.report(
             device,
-            current=served.first,
-            target=served.second,
+            current=fleet.first,
+            target=fleet.second,
             phase=Phase.ROLLED_BACK,
             reason=reason,
             detail="at start",
@@ -79,15 +66,15 @@ def fail(served: Served) -> int:
     Advancing(context.engine, office.opened.baselines, context.settings).advance("digits", office.clock.now)
     office.clock.now += 1
     for device in FLEET:
-        office.report(device, current=served.first, target=served.first)
+        office.report(device, current=fleet.first, target=fleet.first)
     return number
 
 
-def test_a_rollout_that_went_back_says_why_for_each_reason_and_device(served: Served) -> None:
-    number = str(fail(served))
+def test_a_rollout_that_went_back_says_why_for_each_reason_and_device(fleet: Fleet) -> None:
+    number = str(fail(fleet))
 
-    shown = served.muster("rollout", "show", number)
-    told = json.loads(served.muster("rollout", "show", number, "-o", "json").out)
+    shown = fleet.muster("rollout", "show", number)
+    told = json.loads(fleet.muster("rollout", "show", number, "-o", "json").out)
 
     assert shown.code == 0, shown.err
     assert "2 of 3: crashed 1, out-of-memory 1" in shown.out
@@ -101,10 +88,10 @@ def test_a_rollout_that_went_back_says_why_for_each_reason_and_device(served: Se
     assert reasons == {"berlin-1": "out-of-memory", "berlin-2": "", "oslo-1": "crashed"}
 
 
-def test_a_stop_order_says_what_devices_answer(served: Served) -> None:
-    served.office.report("oslo-1", current=served.second, target=served.second)
+def test_a_stop_order_says_what_devices_answer(fleet: Fleet) -> None:
+    fleet.office.report("oslo-1", current=fleet.second, target=fleet.second)
 
-    done = served.muster("stop", "digits")
+    done = fleet.muster("stop", "digits")
 
     assert done.out == (
         "digits is stopped: 2 devices with digits@1.0.0: its fallback answers, -1; "
@@ -113,14 +100,12 @@ def test_a_stop_order_says_what_devices_answer(served: Served) -> None:
 
 
 @pytest.fixture
-def rolling(tmp_path: Path) -> Iterator[Served]:
+def rolling(tmp_path: Path) -> Iterator[Fleet]:
     """A controller whose devices live when told to, and send windows."""
     office = open_fleet(tmp_path / "controller")
     listed = office.context.repository.listed("digits")
-    api = make_server(make_api(office.context, office.opened.token))
-    with contextlib.closing(bind("127.0.0.1", 0, setting="port")) as listener, serving(api, listener):
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        yield Served(office, url, listed["1.0.0"], listed["1.1.0"])
+    with served(office) as at:
+        yield Fleet(at.url, at.token_file, office, listed["1.0.0"], listed["1.1.0"])
     office.opened.close()
 
 
@@ -138,7 +123,7 @@ seed: 7
 """
 
 
-def test_a_plan_file_is_previewed_without_starting_anything(rolling: Served, tmp_path: Path) -> None:
+def test_a_plan_file_is_previewed_without_starting_anything(rolling: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(FILE)
     live(rolling.office, 8)
@@ -160,7 +145,7 @@ def test_a_plan_file_is_previewed_without_starting_anything(rolling: Served, tmp
     assert "no rollout" in rolling.muster("rollout", "list").err
 
 
-def test_the_draw_can_be_checked_by_hand(rolling: Served, tmp_path: Path) -> None:
+def test_the_draw_can_be_checked_by_hand(rolling: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(FILE)
     told = json.loads(rolling.muster("rollout", "plan", str(path), "-o", "json").out)
@@ -181,7 +166,7 @@ def test_the_draw_can_be_checked_by_hand(rolling: Served, tmp_path: Path) -> Non
     assert sorted(ordered[count : count + first["devices"]]) == first["names"]
 
 
-def test_devices_that_the_version_does_not_reach_are_named_with_the_reason(rolling: Served) -> None:
+def test_devices_that_the_version_does_not_reach_are_named_with_the_reason(rolling: Fleet) -> None:
     office = rolling.office
     with office.context.unit() as session:
         row = session.get_one(Device, "oslo-1")
@@ -223,7 +208,7 @@ def test_devices_that_the_version_does_not_reach_are_named_with_the_reason(rolli
     ],
 )
 def test_what_a_file_or_flag_gets_wrong_is_usage(
-    rolling: Served, tmp_path: Path, arguments: list[str], told: str
+    rolling: Fleet, tmp_path: Path, arguments: list[str], told: str
 ) -> None:
     files = {name: str(tmp_path / f"{name}.yaml") for name in ("bad", "good", "none")}
     Path(files["good"]).write_text(FILE)
@@ -235,7 +220,7 @@ def test_what_a_file_or_flag_gets_wrong_is_usage(
     assert told in done.err
 
 
-def test_a_file_starts_the_version_that_is_named_beside_it(rolling: Served, tmp_path: Path) -> None:
+def test_a_file_starts_the_version_that_is_named_beside_it(rolling: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text("stages: [1, 100%]\nseed: 7\n")
 
@@ -244,7 +229,7 @@ def test_a_file_starts_the_version_that_is_named_beside_it(rolling: Served, tmp_
     assert done.out == "rollout 1 of digits@1.1.0 has started\n"
 
 
-def test_a_watch_shows_the_gates_and_its_exit_code_says_how_it_ended(rolling: Served, tmp_path: Path) -> None:
+def test_a_watch_shows_the_gates_and_its_exit_code_says_how_it_ended(rolling: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(FILE)
     rolling.muster("rollout", "start", str(path))
@@ -271,7 +256,7 @@ def test_a_watch_shows_the_gates_and_its_exit_code_says_how_it_ended(rolling: Se
     assert "rolled-back" in back.out
 
 
-def test_on_a_terminal_a_watch_shows_stages_and_gates_in_place(rolling: Served) -> None:
+def test_on_a_terminal_a_watch_shows_stages_and_gates_in_place(rolling: Fleet) -> None:
     start(rolling.office)
     live(rolling.office, 14)
     late = rolling.on_terminal("rollout", "watch", "1", "--timeout", "0")
@@ -285,7 +270,7 @@ def test_on_a_terminal_a_watch_shows_stages_and_gates_in_place(rolling: Served) 
     assert "paused" in held.out
 
 
-def test_a_rollout_that_completes_ends_its_watch_with_0(rolling: Served) -> None:
+def test_a_rollout_that_completes_ends_its_watch_with_0(rolling: Fleet) -> None:
     number = start(rolling.office, control=0.0, stages=[{"percent": 100, "soak_seconds": 0}])
     live(rolling.office, 2)
     rolling.muster("rollout", "promote", str(number), "--reason", "seen enough")
@@ -297,7 +282,7 @@ def test_a_rollout_that_completes_ends_its_watch_with_0(rolling: Served) -> None
     assert "completed" in done.out
 
 
-def test_the_evidence_is_explained_from_the_stored_windows(rolling: Served) -> None:
+def test_the_evidence_is_explained_from_the_stored_windows(rolling: Fleet) -> None:
     number = str(start(rolling.office))
     live(rolling.office, 14)
 

@@ -67,7 +67,7 @@ def test_a_running_agent_is_seen(site: AgentSite) -> None:
     site.until(lambda: site.hellos)
     found = states(examine(site))
     process.terminate()
-    process.wait(20)
+    process.wait(60)
 
     assert found["agent"] == "good"
 

@@ -11,19 +11,17 @@ from typing import Any
 
 import pytest
 
-from muster_controller.api.app import make_api
 from muster_controller.reconcile.advancing import Advancing
 from muster_controller.service import drills, history, overview, rollouts
 from muster_controller.service.drills import DrillRequest, DrillView
 from muster_controller.service.rollout_plans import RolloutRequest
-from muster_controller.serving import bind, make_server
 from muster_controller.store import assignments, devices
 from muster_controller.store.views.history import AuditFilter
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, NotFoundError, RequestError
 from muster_models.wire import Phase
-from support.controller_process import execute
-from support.office import OPERATOR, Client, Office, open_office, serving
+from support.office import OPERATOR, Client, Office, open_office
+from support.served import served
 from support.testclient import TestClient
 
 FLEET = ("berlin-1", "berlin-2", "lyon-1", "oslo-1", "oslo-2")
@@ -273,20 +271,14 @@ def test_the_page_of_the_model_shows_drills_and_starts_one(site: Site) -> None:
 
 
 def test_the_command_line_follows_a_drill_and_lists_it(site: Site) -> None:
-    api = make_server(make_api(site.office.context, site.office.opened.token))
-    with contextlib.closing(bind("127.0.0.1", 0, setting="port")) as listener, serving(api, listener):
-        settings = {
-            "MUSTER_URL": f"http://127.0.0.1:{listener.getsockname()[1]}",
-            "MUSTER_TOKEN_FILE": str(site.office.context.folder.token),
-        }
+    with served(site.office) as at:
         with ticking(site):
-            done = execute(
-                "muster", "drill", "rollback", "digits", "--where", "site = oslo", "--reason", "spring",
-                "-o", "json", **settings,
-            )  # fmt: skip
-        listed = execute("muster", "drill", "list", **settings)
-        shown = execute("muster", "drill", "show", "1", **settings)
-        status = execute("muster", "status", **settings)
+            done = at.muster(
+                "drill", "rollback", "digits", "--where", "site = oslo", "--reason", "spring", "-o", "json"
+            )
+        listed = at.muster("drill", "list")
+        shown = at.muster("drill", "show", "1")
+        status = at.muster("status")
 
     drill = json.loads(done.out)
     assert (done.code, drill["phase"]) == (0, "done")

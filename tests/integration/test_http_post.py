@@ -26,7 +26,7 @@ def babbler() -> Iterator[Receiver]:
         yield receiver
 
 
-def send(receiver: Receiver, head: bytes, *, timeout: float = 10.0) -> Answer:
+def send(receiver: Receiver, head: bytes, *, timeout: float = 60.0) -> Answer:
     def answer(handler: Any) -> None:
         handler.wfile.write(head)
         handler.close_connection = True
@@ -85,7 +85,7 @@ def test_a_message_that_is_too_large_is_not_sent(babbler: Receiver) -> None:
     babbler.got.clear()
 
     with pytest.raises(TransferError, match="at most"):
-        post(Place(babbler.url, 5.0), b"x" * (MAX_BODY_BYTES + 1), {}, now=NOW)
+        post(Place(babbler.url, 60.0), b"x" * (MAX_BODY_BYTES + 1), {}, now=NOW)
 
     assert babbler.got == []
 
@@ -104,13 +104,13 @@ def secure(tmp_path: Path) -> Iterator[Receiver]:
 
 def test_a_certificate_of_somebody_unknown_is_refused(secure: Receiver) -> None:
     with pytest.raises(TransferError, match="CERTIFICATE_VERIFY_FAILED"):
-        post(Place(secure.url.replace("http:", "https:"), 5.0), b"{}", {}, now=NOW)
+        post(Place(secure.url.replace("http:", "https:"), 60.0), b"{}", {}, now=NOW)
 
     assert secure.got == []
 
 
 def test_a_certificate_of_the_named_ca_is_believed(secure: Receiver, tmp_path: Path) -> None:
-    place = Place(secure.url.replace("http:", "https:"), 5.0, str(tmp_path / "pki/ca.pem"))
+    place = Place(secure.url.replace("http:", "https:"), 60.0, str(tmp_path / "pki/ca.pem"))
 
     assert post(place, b"{}", {}, now=NOW).status == 204
     assert len(secure.got) == 1

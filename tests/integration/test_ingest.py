@@ -95,14 +95,16 @@ def desk(ground: Ground) -> Iterator[Desk]:
     desk.ingest.stop()
 
 
-def test_a_batch_is_one_transaction_then_acknowledged_then_told_once(ground: Ground, desk: Desk) -> None:
-    commits: list[int] = []
+def test_a_batch_is_one_transaction_then_acknowledged_then_told_once(ground: Ground) -> None:
+    desk, commits = Desk(ground, size=3, seconds=3600.0), list[int]()
     event.listen(ground.engine, "commit", lambda _connection: commits.append(len(desk.log)))
+    desk.ingest.start()
 
     for sequence in (1, 2, 3):
         desk.handle(make_window(ground, "berlin-1", sequence))
 
     assert desk.wait("stored 3 to berlin-1") is True
+    desk.ingest.stop()
     assert commits == [0]
     assert desk.log == ["ack 1", "ack 2", "ack 3", "stored 3 to berlin-1"]
 

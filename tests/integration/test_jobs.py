@@ -176,7 +176,7 @@ def test_a_stop_of_the_controller_ends_the_command_and_says_so(shops: Any) -> No
 
 
 def test_a_kill_while_a_command_runs_leaves_it_unknown_and_never_running(shops: Any, tmp_path: Path) -> None:
-    shop: Shop = shops(*python(f"open({str(tmp_path / 'begun')!r}, 'w'); import time; time.sleep(3)"))
+    shop: Shop = shops(*python(f"open({str(tmp_path / 'begun')!r}, 'w'); import time; time.sleep(20)"))
     shop.start()
     child = subprocess.Popen(
         [sys.executable, "-m", "support.runner_child", str(shop.office.context.folder.root)],

@@ -1,19 +1,16 @@
 """People over the API and the command line: tokens shown once, roles, the end of a token, the audit trail."""
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from muster_controller.api.app import make_api
-from muster_controller.serving import bind, make_server
 from muster_controller.web.app import make_dashboard
-from support.controller_process import Done, execute
-from support.office import Client, Office, open_office, serving
+from support.office import Client, Office, open_office
+from support.served import served
 from support.testclient import TestClient
 
 
@@ -144,26 +141,12 @@ def token_of(browser: TestClient) -> str:
     return found[1]
 
 
-@dataclass(frozen=True)
-class Terminal:
-    """A person at a terminal."""
-
-    url: str
-    token_file: Path
-
-    def muster(self, *arguments: str) -> Done:
-        return execute("muster", *arguments, MUSTER_URL=self.url, MUSTER_TOKEN_FILE=str(self.token_file))
-
-
 def test_people_on_the_command_line(office: Office, tmp_path: Path) -> None:
-    api = make_server(make_api(office.context, office.opened.token))
-    with contextlib.closing(bind("127.0.0.1", 0, setting="port")) as listener, serving(api, listener):
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        admin = Terminal(url, office.context.folder.token)
+    with served(office) as admin:
         added = admin.muster("people", "add", "anna", "--role", "auditor", "--role", "approver")
         file = tmp_path / "anna.token"
         file.write_text(added.out)
-        anna = Terminal(url, file)
+        anna = replace(admin, token_file=file)
         me = json.loads(anna.muster("people", "me", "-o", "json").out)
         refused = anna.muster("device", "token", "berlin-1")
         listed = admin.muster("people", "list")

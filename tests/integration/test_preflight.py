@@ -136,4 +136,4 @@ def test_the_zygote_is_not_changed_by_what_its_children_do(zygote: Zygote, tmp_p
     verdict = zygote.preflight(job(tmp_path / "good", small_models.scaling(1)))
 
     assert verdict.accepted
-    assert open_files() == before
+    assert open_files() <= before

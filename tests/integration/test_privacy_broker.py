@@ -80,7 +80,7 @@ def test_no_value_of_a_row_passes_the_broker_in_any_form(site: AgentSite) -> Non
             site.until(lambda: any(topic.endswith("/window") for topic, _ in heard.messages))
         finally:
             agent.terminate()
-            agent.wait(20)
+            agent.wait(60)
 
     assert sum(window.calls for window in site.windows) >= 80
     assert {topic.rpartition("/")[2] for topic, _ in heard.messages} >= {
@@ -111,7 +111,7 @@ def test_the_search_finds_the_rows_of_a_device_that_allows_an_order(site: AgentS
             site.until(lambda: any(topic.endswith("/sample") for topic, _ in heard.messages))
         finally:
             agent.terminate()
-            agent.wait(20)
+            agent.wait(60)
 
     assert {topic.rpartition("/")[2] for topic, _ in heard.find(TRACES)} == {"sample"}
 

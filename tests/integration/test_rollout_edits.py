@@ -1,23 +1,21 @@
 """Editing a rollout that has not begun, and approvals of who was revoked: from the service to the pages."""
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from muster_controller.api.app import make_api
 from muster_controller.domain.people import Person
 from muster_controller.service import approvals, people, rollout_edits, rollouts
 from muster_controller.service.rollout_views import RolloutDetail
-from muster_controller.serving import bind, make_server
 from muster_controller.store.rollouts import get
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ConflictError, ForbiddenError, NotFoundError, RequestError
-from support.controller_process import Done, execute
-from support.office import OPERATOR, Client, serving
+from support.controller_process import Done
+from support.office import OPERATOR, Client
 from support.room import ANNA, BO, CARL, DINA, HOUR, Room, open_room
+from support.served import served
 from support.testclient import TestClient
 
 
@@ -287,14 +285,10 @@ def test_a_plan_is_edited_on_the_command_line(room: Room, tmp_path: Path) -> Non
     number = str(room.start())
     room.approve(BO, int(number))
     file = tmp_path / "plan.yaml"
-    api = make_server(make_api(room.office.context, room.office.opened.token))
-    with contextlib.closing(bind("127.0.0.1", 0, setting="port")) as listener, serving(api, listener):
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with served(room.office) as at:
 
         def muster(who: Person, *arguments: str) -> Done:
-            token = tmp_path / f"{who.name}.token"
-            token.write_text(room.tokens[who.name])
-            return execute("muster", "rollout", *arguments, MUSTER_URL=url, MUSTER_TOKEN_FILE=str(token))
+            return at.muster("rollout", *arguments, token_file=room.token_file(who, tmp_path))
 
         file.write_text(muster(DINA, "show", number, "--as-file").out + "selector: site = oslo\n")
         done = muster(DINA, "edit", number, str(file), "--reason", "fewer at first")

@@ -7,20 +7,16 @@ from typing import Any
 import pytest
 
 from muster_controller.store import samples
-from support.handing_out import hand_out
-from support.office import Client, Office, open_office
+from support.handing_out import hand_out, open_asked
+from support.office import Client, Office
 
 BODY = {"model": "digits", "where": "site = berlin", "rows": 10, "seconds": 3600, "reason": "odd scores"}
 
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
-    made = open_office(tmp_path / "controller")
-    made.install()
-    made.release()
-    made.enrol("berlin-1", "berlin-2", "oslo-1")
-    yield made
-    made.opened.close()
+    with open_asked(tmp_path / "controller") as made:
+        yield made
 
 
 @pytest.fixture

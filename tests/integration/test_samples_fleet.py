@@ -163,8 +163,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             fleet.start_agent(device)
         site = Site(fleet, api, heard)
         stack.enter_context(asking(site))
-        fleet.call("muster", "rollout", "start", "tariff@1.0.0", *QUICK, "--probation", "1")
-        # What became of the order counts here, and not what the command said of it.
+        fleet.run("muster", "rollout", "start", "tariff@1.0.0", *QUICK, "--probation", "1")
         site.wait("both run it", lambda: [one["phase"] for one in api.items("/rollouts")] == ["completed"])
         yield site
 

@@ -8,12 +8,11 @@ import pytest
 
 from muster_controller.service import rollouts
 from muster_controller.store.views.rollouts import RolloutFilter
-from muster_controller.web.app import make_dashboard
 from muster_models.errors import Reason
 from muster_models.wire import Phase
 from support.office import Office
 from support.rolling import advance, live, open_fleet, start
-from support.testclient import TestClient
+from support.testclient import TestClient, signed_in
 
 TOKEN = "operator-token"
 
@@ -27,8 +26,7 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 @pytest.fixture
 def browser(office: Office) -> Iterator[TestClient]:
-    with TestClient(make_dashboard(office.context, TOKEN), follow_redirects=False) as client:
-        assert client.post("/login", data={"token": TOKEN}).status_code == 303
+    with signed_in(office.context, TOKEN) as client:
         yield client
 
 

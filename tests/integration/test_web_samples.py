@@ -10,12 +10,11 @@ import pytest
 
 from muster_controller.service import people
 from muster_controller.store import samples
-from muster_controller.web.app import make_dashboard
 from muster_models.errors import Reason
 from muster_models.wire import Sample
-from support.handing_out import hand_out
-from support.office import OPERATOR, Client, Office, open_office
-from support.testclient import TestClient
+from support.handing_out import hand_out, open_asked
+from support.office import OPERATOR, Client, Office
+from support.testclient import TestClient, signed_in
 
 TOKEN = "operator-token"
 PAGE = "/models/digits"
@@ -24,18 +23,13 @@ ORDER = {"where": "site = berlin", "rows": "3", "hours": "2", "reason": "odd sco
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
-    made = open_office(tmp_path / "controller")
-    made.install()
-    made.release()
-    made.enrol("berlin-1", "berlin-2", "oslo-1")
-    yield made
-    made.opened.close()
+    with open_asked(tmp_path / "controller") as made:
+        yield made
 
 
 @pytest.fixture
 def browser(office: Office) -> Iterator[TestClient]:
-    with TestClient(make_dashboard(office.context, TOKEN), follow_redirects=False) as client:
-        assert client.post("/login", data={"token": TOKEN}).status_code == 303
+    with signed_in(office.context, TOKEN) as client:
         yield client
 
 

@@ -3,6 +3,7 @@
 The controller here has no database: it keeps what came up in lists and says at once that it is stored.
 """
 
+import bisect
 import datetime as dt
 import json
 import os
@@ -46,7 +47,7 @@ ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "models/zoo"
 DEVICE = "press-1"
 SECRET = "s" * 32
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 CREATED = "2026-01-01T00:00:00Z"
 
 
@@ -162,6 +163,13 @@ class AgentSite:
         models = self.reports[-1].models if self.reports else ()
         return next((model for model in models if suits(model)), None)
 
+    def numbers(self) -> dict[int, list[int]]:
+        """Return the sequence numbers that came up, in order, by epoch."""
+        seen: dict[int, list[int]] = {}
+        for epoch, sequence in sorted(self._seen.copy()):  # more may come meanwhile
+            seen.setdefault(epoch, []).append(sequence)
+        return seen
+
     def story(self) -> str:
         """Return what happened, for a test that fails."""
         log = self.folder / "agent.log"
@@ -188,8 +196,7 @@ class AgentSite:
         self._seen.add((message.epoch, message.sequence))
         match message:
             case wire.Report():
-                self.reports.append(message)
-                self.reports.sort(key=lambda report: report.sequence)
+                bisect.insort(self.reports, message, key=lambda report: report.sequence)
             case wire.Event():
                 self.events.append(message)
             case wire.Window():
@@ -222,7 +229,7 @@ class AgentSite:
         *,
         answer: float,
         asked: float = 1.0,
-        load_seconds: float = 5.0,
+        load_seconds: float = 60.0,
         settings: tuple[Setting, ...] = (),
         swap: Literal["beside", "stop-then-load"] = "beside",
     ) -> VerifiedManifest:
@@ -279,7 +286,7 @@ class AgentSite:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
 
     def status(self) -> dict[str, Any]:

@@ -26,8 +26,8 @@ SETTINGS = {
     "window_seconds = 300.0": f"window_seconds = {WINDOW_SECONDS}",
     "heartbeat_seconds = 300.0": "heartbeat_seconds = 5.0",
     "calibration_windows = 24": "calibration_windows = 8",
-    # Of drift and of labels: fifty rounds of four models then hold a false alarm in one run of a hundred.
-    "run_length = 2000.0": "run_length = 20000.0",
+    # Of drift and of labels: fifty rounds of four models then hold a false alarm in one run of a thousand.
+    "run_length = 2000.0": "run_length = 200000.0",
 }
 # Of the feeder in a window. With four calls it is minutes until latency has a level of its own, so that how
 # busy this machine is raises no alarm about performance, which would be a true one.
@@ -44,7 +44,7 @@ class Ailing:
     api: Api
     feeder: Feeder
 
-    def wait(self, what: str, probe: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    def wait(self, what: str, probe: Callable[[], bool], *, seconds: float = 200.0) -> None:
         """Wait until ``probe`` says yes; a process that ended is an error at once."""
 
         def checked() -> bool | None:
@@ -80,7 +80,7 @@ class Ailing:
 
     def explain(self, alarm: int) -> dict[str, Any]:
         """Return what ``muster drift explain`` says of an alarm."""
-        said = self.fleet.run("muster", "drift", "explain", str(alarm), "--rounds", "100", "-o", "json")
+        said = self.fleet.run("muster", "drift", "explain", str(alarm), "--rounds", "1000", "-o", "json")
         found: dict[str, Any] = json.loads(said)
         return found
 

@@ -10,7 +10,7 @@ from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-SECONDS = 15.0
+SECONDS = 60.0  # only what fails takes so long: a machine may do much else
 
 
 class Stranger:

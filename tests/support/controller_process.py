@@ -16,9 +16,10 @@ from typing import Any, Self
 import httpx
 
 from story.ports import free_port
+from support import commands
 
 BIN = Path(sys.executable).parent
-SECONDS = 30.0
+SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 
@@ -86,7 +87,7 @@ class ControllerProcess:
         """Return what ``/status`` says; None when nobody answers."""
         headers = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
         try:
-            answer = httpx.get(f"{self.url}/api/v1/status", headers=headers, trust_env=False)
+            answer = httpx.get(f"{self.url}/api/v1/status", headers=headers, trust_env=False, timeout=SECONDS)
         except httpx.TransportError:
             return None
         found: dict[str, Any] = answer.json()
@@ -139,7 +140,13 @@ def execute_on_terminal(command: str, *arguments: str, **environment: str) -> Do
 
 
 def execute(command: str, *arguments: str, **environment: str) -> Done:
-    """Run a command to its end; nobody answers its questions."""
+    """Run a command to its end in a process of its own; nobody answers its questions.
+
+    The installed scripts are run where they start a program that stays; ``support.commands`` runs what ends.
+    """
+    if command == "muster" or arguments[:1] == ("init",):
+        held = {**os.environ, **environment}
+        return Done(*commands.nursery().run(command, arguments, held, seconds=120))
     done = subprocess.run(
         [str(BIN / command), *arguments],
         env={**os.environ, **environment},

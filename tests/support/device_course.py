@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -57,7 +57,7 @@ class Network(Fetcher):
     def __init__(self, blobs: Mapping[str, bytes]) -> None:
         self._blobs = blobs
 
-    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Iterator[bytes]:
+    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Generator[bytes, None, None]:
         content = self._blobs[url.rpartition("/")[2]][: min(offset + length, limit)]
         return (content[at : at + PIECE_BYTES] for at in range(offset, len(content), PIECE_BYTES))
 

@@ -24,7 +24,7 @@ from support.client import identity
 
 T = TypeVar("T", bound=wire.Uplink)
 ROOT = Path(__file__).parents[2]
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 EAVESDROPPER = (
     "eavesdropper"  # an administrator who hears everything; has a certificate only where one is made
 )
@@ -98,7 +98,7 @@ class Mosquitto:
 
     def _listens(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=0.05).close()
+            socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
         except OSError:
             threading.Event().wait(0.02)
             return False

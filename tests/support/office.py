@@ -18,7 +18,7 @@ import uvicorn
 from securesystemslib.signer import Signer
 
 from muster_controller.api.app import PREFIX, make_api
-from muster_controller.config import Settings
+from muster_controller.config import Folder, Settings
 from muster_controller.founding import found
 from muster_controller.pki import Issued
 from muster_controller.service import publishing
@@ -28,7 +28,7 @@ from muster_controller.service.publishing import Submission
 from muster_controller.store import devices as devices_store
 from muster_controller.store import enrolment, running, windows
 from muster_controller.store.views.models import VersionDetail
-from muster_models import wire
+from muster_models import toml_file, wire
 from muster_models.golden import Golden, Vector, encode_golden
 from muster_models.manifest import FileRole, Manifest, encode
 from muster_models.sketch.baseline import Baseline, make_baseline
@@ -232,8 +232,32 @@ def open_office(folder: Path, *, clock: Clock | None = None, **settings: Any) ->
     """Found a controller in ``folder`` and open it."""
     held = clock or Clock()
     wanted = Settings(**{"database": databases.setting(folder), **settings})
-    made = found(folder, wanted, dt.datetime.fromtimestamp(held.now, dt.UTC))
+    made = _found(folder, wanted, held.now)
     return Office(open_folder(made, wanted, clock=held), held)
+
+
+# Mode and content of each file of a folder that was founded at START, once there was one.
+_founded: dict[str, tuple[int, bytes]] = {}
+
+
+def _found(folder: Path, wanted: Settings, now: float) -> Folder:
+    """Found a controller; an ordinary one by a copy of the first one, which is five times as fast."""
+    if wanted.database or wanted.names != Settings().names or now != START:
+        return found(folder, wanted, dt.datetime.fromtimestamp(now, dt.UTC))
+    if not _founded:
+        found(folder, wanted, dt.datetime.fromtimestamp(now, dt.UTC))
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                _founded[str(path.relative_to(folder))] = path.stat().st_mode & 0o777, path.read_bytes()
+        return Folder(folder)
+    for name, (mode, content) in _founded.items():
+        path = folder / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode)
+    made = Folder(folder)
+    made.settings.write_bytes(toml_file.render(wanted).encode())
+    return made
 
 
 class Client:

@@ -3,10 +3,20 @@
 import os
 from pathlib import Path
 
+from support import commands
+
+SHARED = {"postgres", commands.NAME}  # a test before may have started them for the whole session
+
 
 def children(pid: int) -> list[int]:
-    """Return every process below one."""
-    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return every process below one, but for what is shared by the whole session."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        found = [
+            int(child) for child in listed if Path(f"/proc/{child}/comm").read_text().strip() not in SHARED
+        ]
+    except (FileNotFoundError, ProcessLookupError):  # one has ended meanwhile
+        return children(pid) if Path(f"/proc/{pid}").exists() else []
     return [*found, *(below for child in found for below in children(child))]
 
 

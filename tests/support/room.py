@@ -45,6 +45,12 @@ class Room:
         """Let somebody agree."""
         return approvals.approve(self.office.context, who, number, **{"reason": "read it", **options})
 
+    def token_file(self, who: Person, folder: Path) -> Path:
+        """Write somebody's token into a folder."""
+        path = folder / f"{who.name}.token"
+        path.write_text(self.tokens[who.name])
+        return path
+
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, and the loop once."""
         self.office.clock.now += seconds

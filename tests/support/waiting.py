@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-SECONDS = 20.0
+SECONDS = 60.0  # only what fails takes so long: a machine may do much else
 
 
 def until(reached: Callable[[], bool], *, seconds: float = SECONDS) -> bool:
