@@ -120,6 +120,7 @@ class Agent:
             is_asked=shared.is_asked,
             is_sick=device.site == shared.story.sick,
             counts=shared.story.terms.counts,
+            labelling=shared.labelling,
             answering=lambda: self.runner.answering.get(MODEL),
             beside=self._beside,
         )

@@ -1,5 +1,6 @@
 """What must hold once the faults are over and everything has come to rest."""
 
+import json
 import sqlite3
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def settle(witness: "Witness", connection: sqlite3.Connection, devices: list["Device"]) -> None:
     """Look at everything once the faults are over and everything has settled."""
     _look_at_mail(witness, connection, devices)
+    _look_at_labels(witness, connection)
     wanted = dict(connection.execute("SELECT device, digest FROM assignment").fetchall())
     refusals = connection.execute("SELECT device, reason, last_detail FROM refusal").fetchall()
     if refusals:
@@ -51,6 +53,21 @@ def _look_for_garbage(witness: "Witness", device: "Device", state: AgentState) -
     left = set(device.disk.files()) - expected_files(device.disk, state)
     if left:
         witness.broke("no garbage stays", f"{device.name}: {sorted(left)}")
+
+
+def _look_at_labels(witness: "Witness", connection: sqlite3.Connection) -> None:
+    """See that what is counted is what applications know, each label once and as it was corrected last."""
+    labels, wrong = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for device, digest, counts in connection.execute("SELECT device, digest, counts FROM label"):
+        held = json.loads(counts)
+        labels[device, digest] += held.get("n", 0)
+        for predicted, true, n in held.get("confusion", ()):
+            wrong[device, digest] += n * (predicted != true)
+    truth = witness.rollouts.truth
+    for what, stored, known in (("labels", labels, truth.labels), ("wrong ones", wrong, truth.wrong)):
+        if +stored != +known:
+            broken = f"{what}: too few {dict(known - stored)}, too many {dict(stored - known)}"
+            witness.broke("every label is counted exactly once", broken)
 
 
 def _look_at_mail(witness: "Witness", connection: sqlite3.Connection, devices: list["Device"]) -> None:

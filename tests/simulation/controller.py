@@ -9,7 +9,7 @@ import functools
 import math
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +18,14 @@ from securesystemslib.signer import CryptoSigner, Signer
 from sqlalchemy import Connection, Engine, event
 
 from muster_controller.config import DriftSettings, Settings
-from muster_controller.domain.facts import Facts
-from muster_controller.domain.rollouts import machine as domain
-from muster_controller.domain.rollouts.planning.plan import Plan
-from muster_controller.domain.rollouts.starting import approved
 from muster_controller.ingest import Ingest
 from muster_controller.pki import Issued
 from muster_controller.reconcile.loop import Outside, Reconcile
 from muster_controller.reconcile.telling import DAY_SECONDS
-from muster_controller.stepping import Stepping, course_of
-from muster_controller.store import assignments, enrolment, versions
+from muster_controller.store import enrolment
 from muster_controller.store.baselines import Baselines
 from muster_controller.store.blobs import Blobs
-from muster_controller.store.device_facts import device_facts
-from muster_controller.store.engine import Reading, Unit, migrate, open_database
+from muster_controller.store.engine import Unit, migrate, open_database
 from muster_models.trust.director import _parse, sign_desired
 from muster_models.wire import Desired, DesiredModel, Reporting, decode_desired
 from simulation.bus import Bus
@@ -127,7 +121,7 @@ class Controller:
         self._queue: list[Waiting] = []
         self._dies_after: int | None = None
         self._passed_at = -math.inf
-        self._passed_with = (-1, -1)
+        self._passed_with = (-1, -1, -1)
         self._envelopes: dict[str, list[bytes]] = {}
         self._blobs = Blobs(folder / "blobs")
         self._baselines = Baselines(self._blobs)
@@ -190,6 +184,12 @@ class Controller:
             event.remove(self.engine, "commit", self._passed)
             self.engine.dispose()
             self.engine = None
+
+    def close(self) -> None:
+        """Let go of every file."""
+        self.end()
+        if self._opinion is not None:
+            self._opinion.close()
 
     def clock(self) -> float:
         """Return Unix seconds by the controller's own clock."""
@@ -311,7 +311,7 @@ class Controller:
         self.witness.passed(now)
         self._follow_up()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """Make a pass soon, because a person has decided something."""
         self.world.after(0.5, lambda: self.live(self._tick))
 
@@ -329,7 +329,7 @@ class Controller:
 
     def enrol(self, sites: Mapping[str, str]) -> None:
         """Enrol devices, with their sites."""
-        with self._unit() as session:
+        with self.unit() as session:
             for device, site in sites.items():
                 permit = enrolment.Permit(device, {"site": site})
                 enrolment.enrol(session, permit, Issued("", "1", int(self.world.now) + 10**8), self.world.now)
@@ -345,70 +345,6 @@ class Controller:
         for sha256, content in version.blobs.items():
             self._blobs.put(sha256, [content])
 
-    def release(self, version: Version) -> None:
-        """Take a released version."""
-        self.hold(version)
-        with self._unit() as session:
-            versions.add(session, version.verified, self.world.now)
-
-    def start_rollout(self, plan: Plan) -> int:
-        """Start a rollout and return its number."""
-        with self._unit() as session:
-            devices = device_facts(session, plan.model)
-            facts = Facts(self.world.now, devices, reachable_seconds=self.settings.reachable_seconds)
-            decision = domain.decide(plan, domain.State(), domain.Start("operator", "", facts))
-            assert decision.refused is None, decision.refused
-            begun = Stepping(self.settings).begin(session, plan, decision, by="operator", now=self.world.now)
-            self._wake()
-            return begun.id
-
-    def command(self, number: int, plan: Plan, order: Callable[[float], domain.Event]) -> bool:
-        """Give an order about a rollout; tell whether it fitted."""
-        with self._unit() as session:
-            course = course_of(session, number)
-            decision = domain.decide(plan, course.state, order(self.clock()))
-            if decision.refused is None:
-                Stepping(self.settings).take(session, course, decision, self.clock())
-                self._wake()
-        return decision.refused is None
-
-    def approve(self, number: int, plan: Plan, person: str) -> None:
-        """Let a person agree with a rollout as it stands."""
-        with self._unit() as session:
-            course, now = course_of(session, number), self.clock()
-            event = domain.Approve(person, "approver", "seen", approved(plan, course.state), now)
-            decision = domain.decide(plan, course.state, event)
-            if decision.refused is None:
-                self.witness.rollouts.agreed(number, person, now)
-                Stepping(self.settings).take(session, course, decision, now)
-                self._wake()
-
-    def stop_model(self) -> None:
-        """Order that the model answers with its fallback everywhere."""
-        with self._unit() as session:
-            if MODEL not in assignments.stopped(session):
-                assignments.stop(session, MODEL, self.clock())
-                self._wake()
-
-    def start_model(self) -> None:
-        """Lift that order."""
-        with self._unit() as session:
-            if MODEL in assignments.stopped(session):
-                assignments.start(session, MODEL)
-                self._wake()
-
-    def is_stopped(self) -> bool:
-        """Tell whether the model is stopped."""
-        assert self.engine is not None
-        with Reading(self.engine) as session:
-            return MODEL in assignments.stopped(session)
-
-    def state(self, number: int) -> domain.State:
-        """Return where a rollout is."""
-        assert self.engine is not None
-        with Reading(self.engine) as session:
-            return course_of(session, number).state
-
     @property
     def is_idle(self) -> bool:
         """Whether everything that came in is stored."""
@@ -419,7 +355,8 @@ class Controller:
         """Whether the process runs."""
         return self.engine is not None
 
-    def _unit(self) -> Unit:
+    def unit(self) -> Unit:
+        """Begin a transaction that may write."""
         assert self.engine is not None
         return Unit(self.engine)
 

@@ -17,6 +17,7 @@ from muster_models.errors import StorageError
 from simulation.agent import Agent
 from simulation.bus import Bus
 from simulation.invariants import Witness
+from simulation.labelling import Labelling
 from simulation.outside import Catalogue
 from simulation.story import Fault, Member, Story, Trouble
 from simulation.world import Action, World
@@ -34,6 +35,7 @@ class Surroundings:
         folder: For what does not lie on the simulated disk.
         drifts: Tells whether the world has changed at a site.
         is_asked: Tells whether anybody wants predictions.
+        labelling: Learns the truth about them.
     """
 
     story: Story
@@ -45,6 +47,7 @@ class Surroundings:
     epochs: Callable[[], int]
     drifts: Callable[[str], bool]
     is_asked: Callable[[], bool]
+    labelling: Labelling
 
 
 @dataclass

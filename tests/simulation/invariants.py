@@ -56,6 +56,7 @@ class Witness:
         broken: Broken invariants, one line each; empty is what we want.
         rollouts: Looks at the rollouts.
         blamed: Versions that were given up because the power went while they were on trial.
+        pushes: How many pushes of labels were taken.
         installs: Versions that were committed, by number; ``returns``: that were rolled back.
     """
 
@@ -65,6 +66,7 @@ class Witness:
         self.mail = Mail()
         self.rollouts = RolloutLaws(catalogue, story, self.broke)
         self.blamed: set[str] = set()
+        self.pushes = 0
         self.outcomes: Counter[str] = Counter()
         self._told: dict[tuple[str, int], bool] = {}  # what was signed, and whether it stops the model
         self._said: dict[Name, set[Belief]] = {}
@@ -261,9 +263,9 @@ class Witness:
         return int(version)
 
     @property
-    def news(self) -> tuple[int, int]:
+    def news(self) -> tuple[int, int, int]:
         """What changes whenever the loop may find something that it has not seen."""
-        return self._heard, self.rollouts.moves
+        return self._heard, self.rollouts.moves, self.pushes
 
     def look_at_controller(self, now: float) -> None:
         """Look at what is committed: rollouts, what devices are believed to run, what was acknowledged.

@@ -22,6 +22,7 @@ from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.outcome import Outcome, Trialled
 from muster_controller.domain.rollouts.planning import approval
 from muster_controller.domain.rollouts.planning.approval import Approval, Given
+from muster_controller.domain.rollouts.planning.conditions import ACCURACY
 from muster_controller.domain.rollouts.planning.plan import Plan, Stage
 from muster_controller.domain.rollouts.states import Abort, Code, Decision, RolloutPhase, State
 
@@ -97,6 +98,20 @@ def overlook_what_is_counted(patch: pytest.MonkeyPatch) -> None:
 
     def without(*args: Any, **kwargs: Any) -> Iterator[Gate]:
         return (gate for gate in comparing(*args, **kwargs) if not gate.name.startswith("counter"))
+
+    comparing = gates.comparing
+    patch.setattr(judge, "comparing", without)
+
+
+def do_without_labels(patch: pytest.MonkeyPatch) -> None:
+    """As long as nothing is known of its answers, the accuracy of a version is no gate."""
+
+    def without(*args: Any, **kwargs: Any) -> Iterator[Gate]:
+        return (
+            gate
+            for gate in comparing(*args, **kwargs)
+            if gate.name != ACCURACY or gate.verdict is not Verdict.INCONCLUSIVE
+        )
 
     comparing = gates.comparing
     patch.setattr(judge, "comparing", without)
@@ -262,6 +277,21 @@ def count_expired_approvals(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(approval, "why_void", timeless)
 
 
+def approve_unseen(patch: pytest.MonkeyPatch) -> None:
+    """What a person approves is the version, whatever the plan says."""
+
+    def careless(_plan: Plan, version: str, evidence: Evidence | None) -> str:
+        return digest_of(Approval(1), version, evidence)
+
+    digest_of = approval.digest_of
+    patch.setattr(starting, "digest_of", careless)
+
+
+def edit_what_has_begun(patch: pytest.MonkeyPatch) -> None:
+    """The plan of a rollout can always be edited."""
+    patch.setattr(starting, "why_fixed", lambda _state: "")
+
+
 def let_joiners_go_first(patch: pytest.MonkeyPatch) -> None:
     """Who joins late is in the first stage, whatever the draw says."""
 
@@ -314,6 +344,9 @@ def abort_keeps_all(patch: pytest.MonkeyPatch) -> None:
 MACHINE_PLANTS: tuple[Plant, ...] = (
     carry_assurance_to_newcomers,
     overlook_what_is_counted,
+    do_without_labels,
+    approve_unseen,
+    edit_what_has_begun,
     ignore_the_bytes,
     retry_at_once,
     count_expired_approvals,

@@ -19,6 +19,8 @@ from muster_models.sketch.codec import encode
 from muster_models.sketch.window import sketch_rows
 from muster_models.trust.verified import VerifiedManifest
 from muster_models.wire import LATENCY_EDGES_MS, Reporting, ShadowCounts, Window
+from simulation.labelling import Labelling
+from simulation.labelling import Window as Labelled
 from simulation.outside import Answering, Catalogue
 from simulation.story import Member
 from simulation.versions import DRIFT, Version, scores_of
@@ -38,6 +40,7 @@ class Scene:
         is_asked: Tells whether anybody wants predictions.
         is_sick: The device stands where a version is worse that is so at one site only.
         counts: The applications count scrap.
+        labelling: Learns the truth about what is answered.
         answering: Returns what should answer.
         beside: Returns which version is in shadow beside one.
     """
@@ -51,6 +54,7 @@ class Scene:
     is_asked: Callable[[], bool]
     is_sick: bool
     counts: bool
+    labelling: Labelling
     answering: Callable[[], Answering | None]
     beside: Callable[[str, str], str | None]
 
@@ -128,13 +132,15 @@ class SimulatedRecordings(Recordings):
         if calls is None:
             return
         shadow = self._scene.beside(model, digest)
+        end = max(since.wall, self._scene.wall())  # which may have been set back
+        self._scene.labelling.saw(Labelled(self._scene.member.name, version, since.wall, end), calls.rows)
         self._give(
             WindowPart(
                 model=model,
                 manifest=digest,
                 baseline=version.baseline.digest,
                 start=since.wall,
-                end=max(since.wall, self._scene.wall()),  # which may have been set back
+                end=end,
                 calls=calls.count,
                 errors=calls.errors,
                 latency=calls.latency,

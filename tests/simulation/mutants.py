@@ -26,7 +26,7 @@ from muster_agent.update.steps import (
     Step,
 )
 from muster_controller import ingest
-from muster_controller.store import inbox
+from muster_controller.store import inbox, labels
 from muster_models import topics, wire
 from muster_models.topics import Up
 from muster_models.trust import director
@@ -69,6 +69,12 @@ def store_repeats(patch: pytest.MonkeyPatch) -> None:
         return inbox.Receipt(asked, receive(session, asked).marks)
 
     patch.setattr(inbox, "receive", forgetful)
+
+
+def count_labels_twice(patch: pytest.MonkeyPatch) -> None:
+    """What was pushed before is counted once more."""
+    patch.setattr(labels, "labels_of", lambda *_args: {})
+    patch.setattr(labels, "counted", lambda *_args: None)
 
 
 class DeletesOnSending(Outbox):
@@ -188,6 +194,7 @@ PLANTS: tuple[Plant, ...] = (
     acknowledge_before_commit,
     acknowledge_over_gaps,
     store_repeats,
+    count_labels_twice,
     delete_on_sending,
     save_after_effect,
     sync_no_folder,

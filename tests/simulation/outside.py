@@ -4,7 +4,7 @@ Each class keeps the contract of the one that it stands for, as far as ``Install
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -97,7 +97,7 @@ class SimulatedFetcher(Fetcher):
         self._luck = chance
         self._is_online = is_online
 
-    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Iterator[bytes]:
+    def fetch_range(self, url: str, *, offset: int, length: int, limit: int) -> Generator[bytes, None, None]:
         """Yield the bytes of a file."""
         weather = self._world.weather
         content = self._catalogue.blob(url.rpartition("/")[2])[offset : offset + min(length, limit)]

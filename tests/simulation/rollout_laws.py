@@ -16,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from simulation import hearing, term_laws
+from simulation.labelling import Truth
 from simulation.outside import Catalogue
 from simulation.story import Story
 from simulation.versions import EXPECTED
@@ -47,12 +48,14 @@ class Course:
         given: When devices were told to run the version.
         looks: When windows were taken in and rounds closed.
         names: Of the devices that there were when it was drawn: approval and schedule come before that.
-        agreed: People who have agreed, and when.
+        agreed: People who have agreed with the plan as it stands, and when.
+        written: The plan as it was last seen.
         taken: When the version was taken away from devices, to be tried again.
         began: Whether anything has begun that people had to agree with.
         copies: When devices were told to download the version; ``bytes_each``: what each of them downloads.
     """
 
+    written: str
     plan: Document
     text: str = ""
     state: Document = field(default_factory=dict)
@@ -96,6 +99,7 @@ class RolloutLaws:
         courses: By number.
         moves: How often a rollout has got somewhere else.
         admitted: Devices that were ever told to run a version, by digest.
+        truth: What applications have said of predictions.
     """
 
     def __init__(self, catalogue: Catalogue, story: Story, broke: Callable[[str, str], None]) -> None:
@@ -107,6 +111,7 @@ class RolloutLaws:
         self.courses: dict[int, Course] = {}
         self.moves = 0
         self.admitted: dict[str, set[str]] = {}
+        self.truth = Truth()
         self._evidence = 0
         self._newest: dict[int, Document] = {}  # evidence, by rollout
 
@@ -140,10 +145,7 @@ class RolloutLaws:
         fresh = self._read_evidence(connection)
         rows = connection.execute("SELECT id, digest, plan, state FROM rollout ORDER BY id").fetchall()
         for number, digest, plan, text in rows:
-            course = self.courses.get(number)
-            if course is None:
-                each = sum(map(len, self._catalogue.versions[digest].blobs.values()))
-                course = self.courses[number] = Course(json.loads(plan), bytes_each=each)
+            course = self._course(number, digest, plan)
             if course.phase in BEFORE_THE_DRAW:
                 rows_of_devices = connection.execute("SELECT id FROM device").fetchall()
                 course.names = frozenset(name for (name,) in rows_of_devices)
@@ -163,6 +165,16 @@ class RolloutLaws:
                     course.state["deadline"],
                 ):
                     course.overdue = 0
+
+    def _course(self, number: int, digest: str, written: str) -> Course:
+        """Return what is remembered of a rollout whose plan is written so."""
+        course = self.courses.get(number)
+        if course is None:
+            each = sum(map(len, self._catalogue.versions[digest].blobs.values()))
+            course = self.courses[number] = Course(written, json.loads(written), bytes_each=each)
+        if course.written != written:
+            term_laws.edit(f"rollout {number}", course, written, broke=self._broke)
+        return course
 
     def passed(self, now: float) -> None:
         """See, after a pass of the loop, that no rollout rests beyond its deadline or without a reason."""
@@ -234,6 +246,9 @@ class RolloutLaws:
         if steps > 0 and before["admitted"] > 0:
             self._look_at_promotion(number, course, stage=before["admitted"] - 1)
             self._look_at_hearing(connection, number, course, stage=before["admitted"] - 1)
+            term_laws.look_at_labels(
+                name, course, self.truth, stage=before["admitted"] - 1, broke=self._broke
+            )
         if _is_finish(after) and after["admitted"] != len(course.plan["stages"]):
             self._broke("a rollout completes after its last stage", f"{name}: stage {after['admitted']}")
         if course.phase == "aborted" and "withhold" not in course.orders:

@@ -22,8 +22,10 @@ from muster_models.trust import publisher
 from simulation import naming
 from simulation.bus import Bus, Traffic
 from simulation.controller import CALIBRATION_WINDOWS, Controller, content_of, director
+from simulation.desk import Desk
 from simulation.device import Device, Surroundings
 from simulation.invariants import Witness
+from simulation.labelling import Labelling
 from simulation.outside import Catalogue, Epochs
 from simulation.steering import Operator, Rolled
 from simulation.story import CONTROLLER, FAULTY_ROUNDS, Fault, Member, Pace, Story, Trouble, draw
@@ -178,6 +180,9 @@ class Simulation:
             recomputes=story.recomputes,
             found=past.database if past is not None else None,
         )
+        self.desk = Desk(self.controller)
+        self.labelling = Labelling(self.world, story, self.desk.push)
+        self.witness.rollouts.truth = self.labelling.truth
         self.epochs = Epochs(past.epochs if past is not None else 0)
         if past is None:
             self.controller.enrol(story.sites)
@@ -194,6 +199,7 @@ class Simulation:
             epochs=self.epochs,
             drifts=lambda site: site == story.drifting and self.drift_since is not None,
             is_asked=lambda: not self.operator.is_done,  # when all is done, the outboxes may run dry
+            labelling=self.labelling,
         )
         self.devices = [
             Device(member, shared, past.disks[member.name].clone() if past is not None else None)
@@ -247,7 +253,7 @@ class Simulation:
         for device in self.devices:
             if device.agent is not None:
                 device.agent.end()
-        self.controller.end()
+        self.controller.close()
         self.witness.close()
 
     def _suffer(self, fault: Fault) -> None:
@@ -301,6 +307,8 @@ class Simulation:
 
     def _has_settled(self) -> bool:
         if not (self.operator.is_done and self.controller.is_up and self.controller.is_idle):
+            return False
+        if self.labelling.waiting:
             return False
         return all(device.is_settled for device in self.devices) and self.witness.are_told(self.devices)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec.structs import replace
 
 from muster_controller.domain.rollouts.admitting.pace import ByteBudget, MaintenanceWindow, Ramp
 from muster_controller.domain.rollouts.admitting.retry import PASSING, Retry
@@ -24,13 +25,15 @@ from muster_controller.domain.rollouts.machine import (
     Withhold,
 )
 from muster_controller.domain.rollouts.planning.approval import Approval
-from muster_controller.domain.rollouts.planning.conditions import CounterMargin, Margins
+from muster_controller.domain.rollouts.planning.conditions import CounterMargin, Margins, Minimums
 from muster_controller.domain.rollouts.planning.plan import Plan, Stage, parse_plan
 from muster_models.errors import Reason
 from simulation.rollout_laws import Course
 from simulation.story import ZONES
 from simulation.versions import (
+    ACCURACY_MARGIN,
     EXPECTED,
+    LEAST_LABELS,
     MODEL,
     SCRAP_MARGIN,
     Kind,
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 FINAL = frozenset({RolloutPhase.COMPLETED, RolloutPhase.ROLLED_BACK, RolloutPhase.ABORTED})
 # In rounds.
 REST_ROUNDS = 2.0  # between two rollouts
+LABELLED_ROUNDS = (
+    4.0  # more before the first that is judged by labels, so that there are some to compare with
+)
 DRIFT_ROUNDS = 13.0  # in which drift must be found
 PATIENCE_ROUNDS = 1.0  # with a rollout that holds
 DEADLINE_ROUNDS = 9.0  # of a stage
@@ -96,7 +102,8 @@ class Operator:
         self._held_since: float | None = None
         self._paused_until = math.inf
         self._starts_at = math.inf
-        self._rests_until = simulation.world.now + REST_ROUNDS * simulation.pace.window
+        rounds = REST_ROUNDS + (LABELLED_ROUNDS if simulation.story.terms.labels else 0.0)
+        self._rests_until = simulation.world.now + rounds * simulation.pace.window
         self.story = "nothing was rolled out"
 
     def _choose(self) -> Iterator[Version]:
@@ -137,7 +144,7 @@ class Operator:
             return
         simulation, seconds = self._simulation, self._simulation.pace.window
         simulation.catalogue.release(version)
-        simulation.controller.release(version)
+        simulation.desk.release(version)
         stages = tuple(self._stages())
         ramp = simulation.story.ramp if self._installed is not None else 0
         plan = Plan(
@@ -153,12 +160,13 @@ class Operator:
             windows=tuple(self._windows()) if self._installed is not None else (),
             **(self._terms(version) if self._installed is not None else {}),
             stage_deadline_seconds=DEADLINE_ROUNDS * seconds
+            + 2 * simulation.story.terms.labels
             + sum(60 * len(simulation.devices) / each for each in (ramp, self._budget) if each),
             rollback_deadline_seconds=RETURN_ROUNDS * seconds,
             seed=str(simulation.story.seed),
         )
         plan = parse_plan(msgspec.to_builtins(plan))  # as it comes in: what people agree with is its text
-        number = simulation.controller.start_rollout(plan)
+        number = simulation.desk.start_rollout(plan)
         self._ask_people(number, plan)
         simulation.world.note(f"rollout {number} of {version.name} ({version.kind}) starts")
         self._running, self._next = (number, plan, version), None
@@ -179,7 +187,11 @@ class Operator:
             "retry": Retry(reasons, tries=RETRIES, backoff_seconds=terms.retry) if terms.retry else None,
             "byte_budget": ByteBudget(each * terms.budget + each // 2, MINUTE) if terms.budget else None,
             "approval": Approval(APPROVERS, expires_seconds=terms.expires) if terms.approvals else None,
-            "margins": Margins(counters={"scrap": CounterMargin(SCRAP_MARGIN)} if terms.counts else {}),
+            "margins": Margins(
+                counters={"scrap": CounterMargin(SCRAP_MARGIN)} if terms.counts else {},
+                accuracy=ACCURACY_MARGIN if terms.labels else None,
+            ),
+            "minimums": Minimums(labels=LEAST_LABELS),
         }
 
     def _ask_people(self, number: int, plan: Plan) -> None:
@@ -188,18 +200,32 @@ class Operator:
         self._asked_at = simulation.world.now
         if plan.approval is None:
             return
+        if edits := simulation.story.terms.edits:
+            edit = functools.partial(self._edit, number, plan)
+            simulation.world.after(edits, functools.partial(simulation.controller.live, edit))
         for person, seconds in enumerate(simulation.story.terms.approvals):
-            agree = functools.partial(simulation.controller.approve, number, plan, f"person {person}")
+            agree = functools.partial(simulation.desk.approve, number, plan, f"person {person}")
             simulation.world.after(seconds, functools.partial(simulation.controller.live, agree))
         if simulation.story.terms.withheld:
-            refuse = functools.partial(self._withhold, number, plan)
+            refuse = functools.partial(self._withhold, number)
             seconds = simulation.story.terms.withheld
             simulation.world.after(seconds, functools.partial(simulation.controller.live, refuse))
 
-    def _withhold(self, number: int, plan: Plan) -> None:
+    def _edit(self, number: int, plan: Plan) -> None:
+        """Let every stage soak for longer; a rollout that has begun keeps its plan."""
+        simulation, more = self._simulation, self._simulation.pace.window
+        stages = [replace(stage, soak_seconds=stage.soak_seconds + more) for stage in plan.stages]
+        edited = parse_plan(msgspec.to_builtins(replace(plan, stages=tuple(stages))))
+        is_taken = simulation.desk.edit(number, edited)
+        simulation.world.note(f"an edit of rollout {number} is {'taken' if is_taken else 'refused'}")
+        if is_taken and self._running is not None and self._running[0] == number:
+            self._running = (number, edited, self._running[2])
+            self._asked_at = simulation.world.now
+
+    def _withhold(self, number: int) -> None:
         """Refuse a rollout that has not begun."""
-        if self._simulation.controller.command(
-            number, plan, lambda now: Withhold("person 0", "approver", "not tonight", now)
+        if self._simulation.desk.command(
+            number, lambda now: Withhold("person 0", "approver", "not tonight", now)
         ):
             self._simulation.world.note(f"somebody refuses rollout {number}")
             self._simulation.witness.rollouts.ordered(number, "withhold")
@@ -209,7 +235,7 @@ class Operator:
         if self._simulation.world.now - self._asked_at > REMIND_ROUNDS * self._simulation.pace.window:
             self._asked_at = self._simulation.world.now
             for person in range(APPROVERS):
-                self._simulation.controller.approve(number, plan, f"person {person}")
+                self._simulation.desk.approve(number, plan, f"person {person}")
 
     def _stages(self) -> Iterator[Stage]:
         soak = self._simulation.story.soak * self._simulation.pace.window
@@ -232,26 +258,26 @@ class Operator:
         """Pause the rollout that runs, if one does, and resume it some seconds later."""
         if self._running is None:
             return
-        number, plan, _ = self._running
-        if self._order(number, plan, "pause"):
+        number, *_ = self._running
+        if self._order(number, "pause"):
             self._simulation.world.note(f"an operator pauses rollout {number}")
             self._paused_until = self._simulation.world.now + seconds
 
     def stop(self, seconds: float) -> None:
         """Stop the model, and let it answer again some seconds later."""
-        self._simulation.controller.stop_model()
+        self._simulation.desk.stop_model()
         self._simulation.world.note("an operator stops the model")
         self._starts_at = self._simulation.world.now + seconds
 
     def _start_again(self) -> None:
         """Lift the order that stopped the model, once its time has come."""
-        controller = self._simulation.controller
-        if controller.is_stopped():
+        desk = self._simulation.desk
+        if desk.is_stopped():
             self._simulation.world.note("an operator lets the model answer again")
-            controller.start_model()
+            desk.start_model()
         self._starts_at = math.inf
 
-    def _order(self, number: int, plan: Plan, order: str) -> bool:
+    def _order(self, number: int, order: str) -> bool:
         """Give an order; tell whether it fitted."""
         self._simulation.witness.rollouts.ordered(number, order)
         orders: dict[str, Callable[[float], Event]] = {
@@ -260,37 +286,37 @@ class Operator:
             "abort": lambda now: Abort("operator", "no way on", "revert", now),
             "rollback": lambda now: RollBack("operator", "it crashes", now),
         }
-        return self._simulation.controller.command(number, plan, orders[order])
+        return self._simulation.desk.command(number, orders[order])
 
     def _look_after(self, number: int, plan: Plan, version: Version) -> None:
         simulation, now = self._simulation, self._simulation.world.now
         seen = simulation.witness.rollouts.courses[number]
         if seen.phase == "running" and seen.state["step"] != "hold" and self._held_since is None:
             return
-        state = simulation.controller.state(number)
+        state = simulation.desk.state(number)
         self.story = f"{version.name}: {state.phase} {state.step} stage {state.stage + 1}, {state.waiting}"
         if state.phase is RolloutPhase.COMPLETED and EXPECTED[version.kind].late:
-            self._order(number, plan, "rollback")
+            self._order(number, "rollback")
         elif state.phase in FINAL:
             self._end(number, version, state)
         elif state.phase is RolloutPhase.PENDING_APPROVAL:
             self._remind(number, plan)
         elif state.phase is RolloutPhase.PAUSED:
             if now >= self._paused_until:
-                self._order(number, plan, "resume")
+                self._order(number, "resume")
         elif state.phase is RolloutPhase.RUNNING and state.step is Step.HOLD:
             self._held_since = self._held_since or now
             if now - self._held_since >= PATIENCE_ROUNDS * simulation.pace.window:
                 self._held_since = None
-                self._decide(number, plan, state)
+                self._decide(number, state)
         else:
             self._held_since = None
 
-    def _decide(self, number: int, plan: Plan, state: State) -> None:
+    def _decide(self, number: int, state: State) -> None:
         # While things go wrong a hold says little about a version, and a patient person does not give it up.
         self._resumes += self._simulation.is_clear
         self._simulation.world.note(f"rollout {number} holds, waiting for {state.waiting}")
-        self._order(number, plan, "resume" if self._resumes <= RESUMES else "abort")
+        self._order(number, "resume" if self._resumes <= RESUMES else "abort")
 
     def _blame(self, version: Version) -> str:
         """Return what may keep even a good version from completing."""

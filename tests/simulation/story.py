@@ -136,6 +136,10 @@ class Terms(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         expires: Seconds for which an approval counts.
         withheld: Seconds after the request at which somebody refuses; 0 for never.
         counts: Versions are compared by what the application counts.
+        labels: Versions are compared by the truth about their answers, which applications learn so many
+            seconds after a window, on average; 0 for never.
+        edits: Seconds after the request at which an operator edits the plan, if it can still be edited; 0
+            for never.
     """
 
     retry: float = 0.0
@@ -145,6 +149,8 @@ class Terms(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     expires: float = 0.0
     withheld: float = 0.0
     counts: bool = False
+    labels: float = 0.0
+    edits: float = 0.0
 
 
 class Story(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -296,6 +302,7 @@ def _draw_more(chance: Random, story: Story) -> Story:
         story = replace(story, versions=(Kind.WASTES, *story.versions[1:]))
     if draws[3] < 0.1:
         terms = replace(terms, **_draw_approvals(Random(f"{story.seed}/approvals")))
+    story, terms = _draw_latest(Random(f"{story.seed}/latest"), story, terms)
     if draws[4] < 0.06 and not story.drifting:
         story = replace(story, fleet=(*story.fleet, *_draw_joiners(chance, len(story.fleet))))
     if draws[5] < 0.08:
@@ -303,6 +310,19 @@ def _draw_more(chance: Random, story: Story) -> Story:
         stop = Fault(at, Trouble.STOP, "an operator", size)
         story = replace(story, faults=tuple(sorted((*story.faults, stop), key=lambda fault: fault.at)))
     return replace(story, terms=terms)
+
+
+def _draw_latest(chance: Random, story: Story, terms: Terms) -> tuple[Story, Terms]:
+    """Return story and terms with labels that come late, and with an edit of what waits to be approved."""
+    replace, draws = msgspec.structs.replace, [chance.random() for _ in range(3)]
+    if draws[0] < 0.08 and not (story.recorder or terms.counts):
+        soon, late = (5, 25), (90, 150)  # before a stage has been seen for long enough, and after
+        terms = replace(terms, labels=round(chance.uniform(*chance.choice((soon, soon, late))), 1))
+        if draws[1] < 0.5:
+            story = replace(story, versions=(Kind.MISTAKEN, *story.versions[1:]))
+    if draws[2] < 0.5 and terms.approvals:
+        terms = replace(terms, edits=round(chance.uniform(1, max(terms.approvals) + 15), 1))
+    return story, terms
 
 
 def _draw_approvals(chance: Random) -> dict[str, object]:
@@ -371,7 +391,7 @@ def _part(chance: Random, at: float, _device: str) -> Fault:
 
 
 # Those that any plan can tell.
-_KINDS = tuple(kind for kind in Kind if kind is not Kind.WASTES)
+_KINDS = tuple(kind for kind in Kind if kind not in {Kind.WASTES, Kind.MISTAKEN})
 # Each with its mean time between two, seconds, of one device or of the whole fleet.
 _TROUBLES: tuple[tuple[Callable[[Random, float, str], Fault], tuple[float, float], bool], ...] = (
     (_cut, (60, 400), True),

@@ -1,10 +1,16 @@
-"""What the terms of a plan ask for, restated: approvals, retries, the byte budget, and late joiners."""
+"""What the terms of a plan ask for, restated.
+
+Approvals and edits, retries, the byte budget, late joiners, and the truth about predictions.
+"""
 
 import hashlib
+import json
 import math
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from simulation.labelling import Truth
 
 if TYPE_CHECKING:
     from simulation.rollout_laws import Course
@@ -14,6 +20,7 @@ Broke = Callable[[str, str], None]
 
 MOMENT = 0.1  # seconds: instants are stored as milliseconds
 UNDER_WAY = frozenset({"running", "paused"})
+EDITABLE = frozenset({"pending-approval", "scheduled"})
 
 
 def look(name: str, course: "Course", told: frozenset[str], *, now: float, broke: Broke) -> None:
@@ -46,6 +53,33 @@ def _look_at_approvals(
         course.began = True
     if "withhold" in course.orders and (told or course.phase != "aborted"):
         broke("what is refused does not begin", f"{name}: {course.phase}, {sorted(told)}")
+
+
+def edit(name: str, course: "Course", written: str, *, broke: Broke) -> None:
+    """Take in another plan of a rollout, with which nobody has agreed yet; see that it has not begun."""
+    if course.phase not in EDITABLE:
+        broke("what has begun keeps its plan", f"{name}: {course.phase}")
+    course.written, course.plan = written, json.loads(written)
+    course.agreed.clear()
+
+
+def look_at_labels(name: str, course: "Course", truth: Truth, *, stage: int, broke: Broke) -> None:
+    """See that no stage ends without labels of its own, of the version and of the control.
+
+    What counts in one stage does not count in another, so that all have together what each asks for.
+    """
+    plan = course.plan
+    if plan["margins"].get("accuracy") is None or plan["previous"] is None:
+        return
+    wanted = (stage + 1) * plan["minimums"]["labels"]
+    began = course.admitted_at[0]
+    given = {"version": 0, "previous": 0}
+    for one in truth.given:
+        role = {plan["digest"]: "version", plan["previous"]: "previous"}.get(one.digest)
+        if role is not None and (role == "version" or one.device not in course.told):
+            given[role] += one.n * (one.at >= began if role == "version" else one.end >= began)
+    if given["version"] < wanted or not given["previous"]:
+        broke("nothing is promoted without labels", f"{name}: stage {stage}, {given}, {wanted} wanted")
 
 
 def _look_at_budget(name: str, course: "Course", fresh: frozenset[str], *, now: float, broke: Broke) -> None:

@@ -1,6 +1,6 @@
 """Versions of a model that exist by their outputs alone: what they answer is drawn, and sketched for real.
 
-A version is of one of thirteen kinds: eleven that come up in life, and two that are cheap to tell. What must
+A version is of one of fourteen kinds: twelve that come up in life, and two that are cheap to tell. What must
 become of each is in ``EXPECTED``, and nowhere else.
 """
 
@@ -32,6 +32,10 @@ ERRORS = 0.0005  # share of calls that fail with a version that is fine
 SCRAP = 0.05  # pieces per call that an application counts as scrap
 WASTE = 0.1  # more of them with a version that wastes
 SCRAP_MARGIN = 0.03
+ACCURACY = 0.95  # of a version that is fine
+MISTAKES = 0.4  # more of its answers are wrong with a version that is mistaken
+ACCURACY_MARGIN = 0.2
+LEAST_LABELS = 60  # of a version, before its accuracy is judged
 RARE = 0.08  # share of the inputs that a version has no answer to
 LATENCY_BINS = len(LATENCY_EDGES_MS) + 1
 USUAL_BIN = 4  # half a millisecond to one
@@ -54,6 +58,7 @@ class Kind(StrEnum):
     LARGER = "larger"
     UNSURE = "unsure"
     WASTES = "wastes"
+    MISTAKEN = "mistaken"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ EXPECTED: Mapping[Kind, Expected] = {
     Kind.LARGER: Expected("answers with larger classes", least=0.3),
     Kind.UNSURE: Expected("is less sure of its answers", least=0.5),
     Kind.WASTES: Expected("makes the application count more scrap", least=0.3),
+    Kind.MISTAKEN: Expected("is wrong nine times as often, and as sure as before", least=0.3),
 }
 
 # By kind, in windows after an activation: when its worker dies, and why.
@@ -115,6 +121,11 @@ class Version:
     @property
     def name(self) -> str:
         return self.verified.manifest.version
+
+    @property
+    def accuracy(self) -> float:
+        """Share of its answers that are right."""
+        return ACCURACY - (MISTAKES if self.kind is Kind.MISTAKEN else 0.0)
 
     @property
     def death(self) -> tuple[float, float, Reason] | None:

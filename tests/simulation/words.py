@@ -64,6 +64,10 @@ def _terms(terms: Terms) -> Iterator[str]:
         yield f"after {terms.withheld:g} s somebody refuses"
     if terms.counts:
         yield "versions are compared by the scrap that the application counts"
+    if terms.labels:
+        yield f"the truth about answers is known {terms.labels:g} s later, and versions are compared by that"
+    if terms.edits:
+        yield f"after {terms.edits:g} s an operator edits the plan, where it has not begun"
 
 
 def _weather(weather: Weather) -> Iterator[str]:

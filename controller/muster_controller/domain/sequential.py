@@ -58,7 +58,8 @@ def bet(z: ArrayLike, *, least: float = -CLIP) -> Array:
     [0.469, 0.875, 1.5, 2.0]
     """
     values = np.clip(np.asarray(z, dtype=np.float64), least, CLIP)[..., None]
-    return np.nan_to_num(BETS * values - BETS**2 / 2, nan=0.0)
+    gain = BETS * values - BETS**2 / 2
+    return np.where(np.isnan(gain), 0.0, gain)
 
 
 def see(detectors: Store, z: NDArray[np.floating]) -> Store:
@@ -156,8 +157,8 @@ def log_mean(logs: Array, axis: int | tuple[int, ...] = -1) -> Array:
     >>> float(log_mean(np.log([1.0, 3.0])).round(6)) == round(float(np.log(2)), 6)
     True
     """
-    top = np.max(logs, axis=axis, keepdims=True)
+    top = logs.max(axis=axis, keepdims=True)
     steady = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
-        mean = np.log(np.mean(np.exp(logs - steady), axis=axis, keepdims=True)) + steady
-    return np.asarray(np.squeeze(mean, axis=axis))
+        mean = np.log(np.exp(logs - steady).mean(axis=axis, keepdims=True)) + steady
+    return np.asarray(mean.squeeze(axis=axis))

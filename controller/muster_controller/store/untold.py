@@ -7,15 +7,17 @@ should be told notes it here; a note too many costs one look.
 from collections.abc import Collection, Iterable
 
 import sqlalchemy
-from sqlalchemy import delete, insert
+from sqlalchemy import bindparam, delete, insert
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from muster_controller.store.engine import table
+from muster_controller.store.engine import ask, table
 from muster_controller.store.order_tables import Untold
 from muster_controller.store.tables import Assignment, Device
 
 _AT_ONCE = 1_000
+_COLUMNS = table(Untold).c
+_FIRST = sqlalchemy.select(_COLUMNS.id, _COLUMNS.device).order_by(_COLUMNS.id).limit(bindparam("limit"))
 
 
 def note(session: Session, devices: Iterable[str]) -> None:
@@ -42,9 +44,7 @@ def note_all(session: Session) -> None:
 
 def first(session: Session, limit: int) -> list[tuple[int, str]]:
     """Return the oldest notes, each with its number; a device may be among them more than once."""
-    columns = table(Untold).c
-    query = sqlalchemy.select(columns.id, columns.device).order_by(columns.id).limit(limit)
-    return [(number, device) for number, device in session.execute(query)]
+    return [(number, device) for number, device in ask(session, _FIRST, limit=limit)]
 
 
 def settle(session: Session, numbers: Collection[int]) -> None:

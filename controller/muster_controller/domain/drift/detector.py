@@ -18,7 +18,7 @@ from muster_controller.domain.drift.detectors import update
 from muster_controller.domain.drift.groups import Groups
 from muster_controller.domain.drift.incidents import Bounds, follow
 from muster_controller.domain.drift.levels import learn
-from muster_controller.domain.drift.measures import Entry, Measure, Measures, Scorer, answer_columns
+from muster_controller.domain.drift.measures import Entry, Measure, Measures, answer_columns, scorer_of
 from muster_controller.domain.drift.placing import AHEAD_ROUNDS, place
 from muster_controller.domain.drift.signals import Signal, tell
 from muster_controller.domain.drift.state import (
@@ -106,7 +106,7 @@ def observe(
         raise SketchError(f"expected windows of baseline {state.baseline[:12]} alone")
     placed = place(windows, state, config.round_seconds, config.history_seconds, now=now)
     sketched = [(window, window.sketch) for window in placed.windows if window.sketch is not None]
-    scored = Scorer(baseline).measure([sketch for _, sketch in sketched])
+    scored = scorer_of(baseline).measure([sketch for _, sketch in sketched])
     in_order = iter(scored)
     data = [None if window.sketch is None else next(in_order) for window in placed.windows]
     news: dict[Part, list[tuple[WindowFacts, Measure]]] = {

@@ -5,6 +5,7 @@ have mean 0 and variance 1 on the baseline whatever its distribution, and two sh
 of values outside everything that the baseline held.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -91,6 +92,12 @@ class Measures:
             np.maximum(squares - means**2, 0.0),
             sums[..., 2 * COMPONENTS :],
         )
+
+
+@functools.lru_cache(maxsize=64)
+def scorer_of(baseline: Baseline) -> "Scorer":
+    """Return the scorer of a baseline, made once."""
+    return Scorer(baseline)
 
 
 class Scorer:

@@ -1,5 +1,6 @@
 """The middle of many devices, and the middle without some of them: what a subject is judged against."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,12 +31,12 @@ class Middle:
     @classmethod
     def of(cls, moved: Store, chosen: NDArray[np.bool_]) -> "Middle":
         """Sort the chosen devices; the first axis of ``moved`` is the device."""
-        rows = np.ascontiguousarray(moved[chosen].reshape(int(chosen.sum()), int(np.prod(moved.shape[1:]))).T)
-        order = rows.argsort(axis=1)
+        rows = np.ascontiguousarray(moved[chosen].reshape(int(chosen.sum()), math.prod(moved.shape[1:])).T)
+        order, each = rows.argsort(axis=1), np.arange(len(rows))[:, None]
         ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(rows.shape[1])[None, :], axis=1)
+        ranks[each, order] = np.arange(rows.shape[1])
         places = np.where(chosen, np.cumsum(chosen) - 1, -1)
-        return cls(np.take_along_axis(rows, order, axis=1), ranks, places, moved.shape[1:])
+        return cls(rows[each, order], ranks, places, moved.shape[1:])
 
     @property
     def devices(self) -> int:
