@@ -79,6 +79,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--page", type=Path, help="write the operating characteristics there, and nothing else"
     )
     parser.add_argument("--document", type=Path, help="make --page from this document, and measure nothing")
+    parser.add_argument(
+        "--more", action="store_true", help="measure what --document has on another number of seeds"
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     return parser
 
@@ -120,7 +123,7 @@ def document(results: Sequence[Result], cases: Sequence[Case], asked: argparse.N
     told = {
         name: value
         for name, value in vars(asked).items()
-        if name not in ("page", "document", "output", "jobs")
+        if name not in ("page", "document", "more", "output", "jobs")
     }
     return {
         "asked": told,
@@ -144,7 +147,13 @@ def main() -> None:
     """Measure, and print one table or one document."""
     asked = make_parser().parse_args()
     if asked.page:
-        page.write(asked.page, asked.seeds or page.HELD_OUT, processes=asked.jobs, kept=asked.document)
+        page.write(
+            asked.page,
+            asked.seeds or page.HELD_OUT,
+            processes=asked.jobs,
+            kept=asked.document,
+            more=asked.more,
+        )
         return
     made = measure(asked)
     print(json.dumps(made, indent=1) if asked.output == "json" else lines(made["rows"]))

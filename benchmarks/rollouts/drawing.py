@@ -1,5 +1,6 @@
 """The draw of a plan's arms, as every method on a fleet uses it: Muster's own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muster_controller.domain.facts import DeviceFacts, Facts
@@ -21,7 +22,7 @@ class Drawn:
     tracked: tuple[int, ...]
 
 
-def started(plan: Plan, devices: dict[str, DeviceFacts], now: float) -> State:
+def started(plan: Plan, devices: Mapping[str, DeviceFacts], now: float) -> State:
     """Return a rollout that was just started on all devices.
 
     Raises:

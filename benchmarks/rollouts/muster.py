@@ -5,19 +5,20 @@ sketches of the witnesses are real; of other devices the controller is told call
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from muster_controller.domain.facts import DeviceFacts, Facts, WindowFacts
+from muster_controller.domain.fleet import Columns, Fleet
 from muster_controller.domain.rollouts.machine import RolloutPhase, Tick, assignments, decide
 from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_models.errors import Reason
 from muster_models.sketch.window import NO_MOMENTS, Sketch
 from muster_models.wire import Phase
 from rollouts.drawing import Drawn, started
-from rollouts.fleet import NEW, OLD, WINDOW, Fleet, Span, baseline
+from rollouts.fleet import NEW, OLD, WINDOW, Span, baseline
+from rollouts.fleet import Fleet as Simulated
 from rollouts.results import Ending, Result
 
 METHOD = "Muster"
@@ -37,7 +38,7 @@ def make_plan(document: Mapping[str, Any], *, seed: int) -> Plan:
     return parse_plan(held | dict(document))
 
 
-def run(plan: Plan, fleet: Fleet, drawn: Drawn, *, windows: int, case: str, seed: int) -> Result:
+def run(plan: Plan, fleet: Simulated, drawn: Drawn, *, windows: int, case: str, seed: int) -> Result:
     """Return what becomes of a rollout within so many windows of its start."""
     course = Course(plan, fleet, drawn)
     ending: Ending = "held"
@@ -54,23 +55,32 @@ def run(plan: Plan, fleet: Fleet, drawn: Drawn, *, windows: int, case: str, seed
     return Result(METHOD, case, seed, ending, decided, exposed, fleet.setting.devices, restored)
 
 
+class Said(NamedTuple):
+    """What a device says of the version."""
+
+    current: str | None
+    target: str | None
+    phase: Phase = Phase.IDLE
+    reason: Reason | None = None
+
+
 class Course:
     """A rollout, its devices and its time."""
 
-    def __init__(self, plan: Plan, fleet: Fleet, drawn: Drawn) -> None:
+    def __init__(self, plan: Plan, fleet: Simulated, drawn: Drawn) -> None:
         self.plan, self.fleet, self.drawn = plan, fleet, drawn
         self.names = fleet.setting.names()
         self.tried: set[int] = set()
         self.admitted_at = BEFORE
         self.now = BEFORE * WINDOW
-        self.devices = {
-            name: DeviceFacts(name, seen=self.now, current=plan.previous, target=plan.previous)
-            for name in self.names
-        }
+        self._said = dict.fromkeys(self.names, Said(plan.previous, plan.previous))
+        # In columns, as the controller has them: facts of a device are made where somebody looks at it.
+        self._devices = Fleet(lambda told: DeviceFacts(told[0], seen=told[1], **told[2]._asdict()))
+        self._hear(list(self.names))
         self._rows = {int(device): row for row, device in enumerate(fleet.tracked)}
         self._told = 0
         history = [w for index in range(BEFORE) for w in self._windows(index, fleet.window(index))]
-        self.state = started(plan, dict(self.devices), self.now)
+        self.state = started(plan, self._devices, self.now)
         self._decide(history)
 
     def pass_window(self, index: int) -> None:
@@ -92,32 +102,49 @@ class Course:
 
     def _decide(self, windows: list[WindowFacts]) -> None:
         self._told += len(windows)
-        facts = Facts(self.now, dict(self.devices), windows, self._told, reachable_seconds=REACHABLE)
+        facts = Facts(self.now, self._devices, windows, self._told, reachable_seconds=REACHABLE)
         self.state = decide(self.plan, self.state, Tick(facts)).state
 
     def _follow(self, span: Span) -> None:
         """Let every device that is heard of do what it is told."""
         wanted = assignments(self.plan, self.state)
-        for index in np.flatnonzero(span.heard):
-            device = self.devices[self.names[index]]
-            order = wanted.get(device.device, device.current)
-            self.devices[device.device] = self._obey(int(index), replace(device, seen=self.now + 1), order)
+        heard = [(index, self.names[index]) for index in np.flatnonzero(span.heard).tolist()]
+        for index, name in heard:
+            said = self._said[name]
+            order = wanted.get(name, said.current)
+            if order != said.current:
+                self._said[name] = self._obey(index, said, order)
+        self._hear([name for _, name in heard], later=1.0)
 
-    def _obey(self, index: int, device: DeviceFacts, order: str | None) -> DeviceFacts:
+    def _obey(self, index: int, said: Said, order: str | None) -> Said:
         new = order == self.plan.digest
-        if order == device.current or (new and device.phase is Phase.FAILED):
-            return device
+        if new and said.phase is Phase.FAILED:
+            return said
         if new:
             self.tried.add(index)
         if new and self.fleet.crashes[index]:
-            return replace(device, target=order, phase=Phase.FAILED, reason=Reason.LOAD_FAILED)
-        return replace(device, current=order, target=order, phase=Phase.COMMITTED, reason=None)
+            return Said(said.current, order, Phase.FAILED, Reason.LOAD_FAILED)
+        return Said(order, order, Phase.COMMITTED)
+
+    def _hear(self, names: list[str], later: float = 0.0) -> None:
+        seen = self.now + later
+        said = [self._said[name] for name in names]
+        columns = Columns(
+            devices=names,
+            seen=[seen] * len(names),
+            current=[one.current for one in said],
+            target=[one.target for one in said],
+            zone=["UTC"] * len(names),
+            phase=[one.phase for one in said],
+            reason=[one.reason for one in said],
+        )
+        self._devices.take(columns, [(name, seen, one) for name, one in zip(names, said, strict=True)])
 
     def _windows(self, index: int, span: Span) -> Iterator[WindowFacts]:
         """Yield what devices say: witnesses everything, others only what the version is counted by."""
-        for device in np.flatnonzero(span.heard):
-            running = NEW if self.devices[self.names[device]].current == self.plan.digest else OLD
-            row = self._rows.get(int(device))
+        for device in np.flatnonzero(span.heard).tolist():
+            running = NEW if self._said[self.names[device]].current == self.plan.digest else OLD
+            row = self._rows.get(device)
             if row is None and running == OLD:
                 continue
             yield WindowFacts(

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,12 @@ DEVELOPMENT = range(1, 501)
 HELD_OUT = range(1001, 1371)
 TEMPLATE = Path(__file__).with_name("page.md")
 COMMAND = "scripts/bench rollouts --page docs/operating-characteristics.md"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 BUDGET = 0.01  # of false stops, as the plans have it
 LEAST_CAUGHT = 0.95
 # Fewer fleets where one takes long.
 BAD_SEEDS = 80  # a share near 1 takes fewer to be known than one near 0
-SEEDS_OF_SIZE = {20: 30, 100: 30, 1000: 12, 10_000: 3}
+SEEDS_OF_SIZE = {20: 30, 100: 30, 1000: 12, 10_000: 3}  # a seed of the last two takes 8 and 18 s of CPU
 MARGIN_SEEDS = 20
 LIMIT_SEEDS = 40
 STANDARD = "+0.25 sd, margin 0.1"
@@ -87,32 +89,51 @@ def parts(held_out: Sequence[int] = HELD_OUT) -> tuple[Part, ...]:
     )
 
 
-def write(path: Path, held_out: Sequence[int], *, processes: int, kept: Path | None = None) -> None:
+def write(
+    path: Path, held_out: Sequence[int], *, processes: int, kept: Path | None = None, more: bool = False
+) -> None:
     """Measure everything and write the page, and its figures beside it as JSON.
 
     Args:
         held_out: Seeds.
         kept: Figures that were measured before; then nothing is measured.
+        more: But for what was measured on other numbers of seeds than are wanted now.
     """
-    if kept:
-        document = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        document = measured(parts(held_out), held_out, processes=processes)
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept else {}
+    wanted = parts(held_out) if more or not kept else ()
+    document = known | measured(wanted, held_out, processes=processes, known=known) if wanted else known
     path.with_suffix(".json").write_text(dump(document), encoding="utf-8")
     path.write_text(render(document), encoding="utf-8")
 
 
-def measured(chosen: Sequence[Part], seeds: Sequence[int], *, processes: int) -> dict[str, Any]:
-    """Run all parts and return the figures."""
+def measured(
+    chosen: Sequence[Part], seeds: Sequence[int], *, processes: int, known: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
+    """Run all parts and return the figures; rows of ``known`` on as many seeds are taken as they are.
+
+    Raises:
+        SystemExit: What is known is of other seeds.
+    """
     told = {"machine": _machine(), "first_seed": seeds[0], "last_seed": seeds[-1]}
-    return told | {part.name: list(_rows(part, processes)) for part in chosen}
+    if any(known.get(name, told[name]) != told[name] for name in ("first_seed", "last_seed")):
+        first, last = known["first_seed"], known["last_seed"]
+        raise SystemExit(f"scripts/bench rollouts: the document is of the seeds {first}..{last}: name them")
+    return told | {part.name: list(_rows(part, processes, known.get(part.name, ()))) for part in chosen}
 
 
-def _rows(part: Part, processes: int) -> Iterator[dict[str, Any]]:
+def _rows(part: Part, processes: int, known: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    rows = {(row["case"], row["method"]): row for row in known}
+    missing = tuple(job for job in part.jobs if _runs(rows, job) != {len(job.seeds)})
     held: dict[tuple[str, str], list[Result]] = {}
-    for result in run(part.jobs, processes=processes):
+    for result in run(missing, processes=processes):
         held.setdefault((result.case, result.method), []).append(result)
-    return (_rounded(summary(results)) for results in held.values())
+    rows |= {name: _rounded(summary(results)) for name, results in held.items()}
+    return (rows[job.case.name, method] for job in part.jobs for method in job.methods)
+
+
+def _runs(rows: Mapping[tuple[str, str], Mapping[str, Any]], job: Job) -> set[int]:
+    """Return on how many seeds a job's rows rest; 0 for a row that is not there."""
+    return {rows.get((job.case.name, method), {"runs": 0})["runs"] for method in job.methods}
 
 
 def _rounded(value: Any) -> Any:

@@ -293,6 +293,18 @@ def test_small_parts_of_the_page_can_be_measured() -> None:
     ]
 
 
+def test_what_was_measured_on_as_many_seeds_is_not_measured_again() -> None:
+    part = page.Part("main", (Job(small(windows=4), (1, 2), ("Muster", "hawkBit")),))
+    first = page.measured([part], (1, 2), processes=1)
+    kept = {**first, "main": [{**held, "promoted": 77} for held in first["main"]]}
+    fewer = {**kept, "main": [kept["main"][0], {**kept["main"][1], "runs": 1}]}
+
+    assert page.measured([part], (1, 2), processes=1, known=kept) == kept
+    assert page.measured([part], (1, 2), processes=1, known=fewer) == first
+    with pytest.raises(SystemExit, match=r"is of the seeds 1\.\.2: name them"):
+        page.measured([part], (1, 3), processes=1, known=kept)
+
+
 def test_the_page_names_every_peer_with_its_source() -> None:
     text = PAGE.read_text(encoding="utf-8")
 

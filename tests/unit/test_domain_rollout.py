@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from muster_controller.domain.rollouts.draw import CONTROL
+from muster_controller.domain.rollouts.judging.judge import NO_CONTROL
 from muster_controller.domain.rollouts.machine import (
     Abort,
     Pause,
@@ -469,3 +470,17 @@ def test_only_live_rollouts_need_ticks() -> None:
         RolloutPhase.ROLLING_BACK,
         RolloutPhase.ROLLBACK_INCOMPLETE,
     }
+
+
+def test_a_rollout_whose_control_is_gone_holds_and_is_not_promoted_by_limits_alone() -> None:
+    world = World(make_plan(stage_deadline_seconds=30.0), answers("1.1.0", "1.1.0"))
+    world.run_before(10)
+    world.start()
+    world.tick(4)
+    gone = {name for name, member in world.state.members.items() if member.arm == CONTROL}
+    world.names = tuple(name for name in world.names if name not in gone)
+    world.devices = {name: world.devices[name] for name in world.names}
+    world.tick(80)
+
+    assert (world.state.phase, world.state.step) == (RolloutPhase.RUNNING, Step.HOLD)
+    assert NO_CONTROL in world.state.waiting

@@ -136,7 +136,7 @@ def test_the_same_windows_lead_to_the_same_evidence_however_often_one_looked(see
         for _ in range(int(chance.integers(3))):
             arms.take(labels=[LabelFacts("old-1", OLD, float(rounds), 30, int(chance.integers(20, 31)))])
             arms.take(labels=[LabelFacts("new-1", NEW, float(BEFORE + rounds), 30, 25)])
-    again = replay(plan, arms.ledger, Inputs(arms.taken, arms.arms, float(BEFORE), arms.labels))
+    again = replay(plan, arms.ledger, Inputs(arms.taken, float(BEFORE), arms.labels))
 
     assert arms.ledger.rounds > 0
     assert differences(arms.ledger, again) == ()
@@ -148,7 +148,7 @@ def test_a_window_that_was_changed_shows() -> None:
     arms = Arms(make_plan(), noisy(0))
     arms.run(20)
     forged = [(n, replace(w, errors=0) if w.manifest == NEW else w) for n, w in arms.taken]
-    again = replay(arms.plan, arms.ledger, Inputs(forged, arms.arms, float(BEFORE)))
+    again = replay(arms.plan, arms.ledger, Inputs(forged, float(BEFORE)))
 
     assert any(words.startswith("errors: effect") for words in differences(arms.ledger, again))
 
@@ -156,9 +156,7 @@ def test_a_window_that_was_changed_shows() -> None:
 def test_a_window_that_is_gone_shows() -> None:
     arms = Arms(make_plan(), noisy(0))
     arms.run(20)
-    again = replay(
-        arms.plan, arms.ledger, Inputs(arms.taken[: len(arms.taken) // 2], arms.arms, float(BEFORE))
-    )
+    again = replay(arms.plan, arms.ledger, Inputs(arms.taken[: len(arms.taken) // 2], float(BEFORE)))
 
     assert differences(arms.ledger, again)[0].startswith("rounds:")
 

@@ -93,7 +93,7 @@ def test_the_file_of_a_plan_leaves_defaults_out_and_gives_the_same_plan_back() -
         ("probation: 60", "line 2: probation: expected a duration such as 90s, 10m or 24h, got '60'"),
         (
             "stages: [1, 25%, many]",
-            "line 2: stages[3]: a stage is a share such as 25% or a number of devices",
+            "line 2: stages[3]: a stage is a share such as 25%, at most 100%, or a number of devices",
         ),
         (
             "stages:\n  - {percent: 25, soack: 1h}",
@@ -114,6 +114,21 @@ def test_the_file_of_a_plan_leaves_defaults_out_and_gives_the_same_plan_back() -
         ("control: [1, 2]", "line 2: control: expected a share such as 25%"),
         ("control: 10%\ncontrol: 20%", "line 3: 'control' stands twice, first in line 2"),
         ("stages: [1, 25%", "not YAML: expected ',' or ']'"),
+        ("stages: [25%, 150%]", "line 2: stages[2]: a stage is a share such as 25%, at most 100%"),
+        (
+            "margins:\n  errors: 1%\n  required: [class mx]",
+            "line 4: margins.required: no gate is called 'class mx', did you mean 'class mix'?",
+        ),
+        (
+            "margins:\n  weights:\n    counter scrap: 2",
+            "line 4: margins.weights: no gate is called 'counter scrap'; there are class mix, confidence,",
+        ),
+        (
+            "minimums: {gates: {eror: {rounds: 3}}}",
+            "line 2: minimums.gates: no gate is called 'eror', did you mean 'errors'?",
+        ),
+        ("previous: digits", "line 2: previous: expected model@version or a digest, got 'digits'"),
+        ("previous: digits@1.2.0", "line 2: previous: expected another version than 'digits@1.2.0'"),
         ("seed: !!python/object:x 1", "line 2: a plan has no tags"),
         ("seed: &a 1", "line 2: a plan has no anchors and no aliases"),
     ],
@@ -136,6 +151,19 @@ def test_a_file_without_a_version_says_so() -> None:
     for text in ("", "control: 25%"):
         with pytest.raises(RequestError, match="version: missing, expected model@version or a digest"):
             read_plan_file(text)
+
+
+def test_a_file_that_names_no_version_but_a_model_says_so() -> None:
+    with pytest.raises(RequestError, match="line 1: version: expected model@version or a digest, got 'digi"):
+        read_plan_file("version: digits\nstages: [100%]\n")
+
+
+def test_the_gates_of_counters_that_a_file_compares_can_be_named_in_it() -> None:
+    file = read_plan_file(
+        "version: a@1\nmargins:\n  counters: {scrap: {margin: 1}}\n  required: [counter scrap]\n"
+    )
+
+    assert file.fields["margins"]["required"] == ["counter scrap"]
 
 
 def test_words_that_other_readers_take_for_numbers_and_truths_are_what_they_say() -> None:

@@ -123,7 +123,7 @@ def test_an_edit_may_not_ask_less_of_people(approval: Approval | None, why: str)
     [
         ({}, "the plan says this already"),
         ({"model": "faces"}, "expected a version of digits, got one of faces"),
-        ({"start_at": 1.0}, "s in the past, expected a time to come"),
+        ({"start_at": 1.0}, "start_at: 1970-01-01T00:00:01Z is past, expected a time to come"),
         ({"selector": "site = nowhere"}, "no device matches"),
     ],
 )

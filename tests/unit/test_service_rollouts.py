@@ -180,9 +180,17 @@ def test_a_rollout_is_paused_resumed_and_aborted(office: Office) -> None:
     aborted = rollouts.abort(office.context, OPERATOR, number, mode="keep", reason="enough")
     assert (aborted.rollout.phase, aborted.rollout.live) == ("aborted", False)
     with pytest.raises(ConflictError):
-        rollouts.promote(office.context, OPERATOR, number)
+        rollouts.promote(office.context, OPERATOR, number, "seen enough")
     actions = [entry.action for entry in history.list_audit(office.context, AuditFilter()).items]
     assert actions[:4] == ["rollout.abort", "rollout.resume", "rollout.pause", "rollout.start"]
+
+
+def test_nobody_promotes_against_the_evidence_without_saying_why(office: Office) -> None:
+    number = start(office)
+    with pytest.raises(ConflictError, match="say why: a promotion by order"):
+        rollouts.promote(office.context, OPERATOR, number, " ")
+
+    assert "rollout.promote" not in str(history.list_audit(office.context, AuditFilter()).items)
 
 
 def test_a_refused_command_leaves_no_trace(office: Office) -> None:
@@ -208,7 +216,7 @@ def test_every_device_of_the_cohort_has_an_arm_and_an_outcome(office: Office) ->
 def test_devices_of_an_admitted_stage_are_updating_updated_failed_or_unreachable(office: Office) -> None:
     number = start(office, control=0.0, stages=[{"percent": 100}])
     digest = rollouts.show_rollout(office.context, number).rollout.version.digest
-    rollouts.promote(office.context, OPERATOR, number)
+    rollouts.promote(office.context, OPERATOR, number, "seen enough")
     office.report("berlin-1", current=digest, target=digest)
     office.report("berlin-2", phase=Phase.FAILED, target=digest)
     office.clock.now += office.context.settings.reachable_seconds + 1
@@ -294,6 +302,19 @@ def test_a_paused_rollout_and_a_failed_device_need_attention(office: Office) -> 
     ]
     assert [rollout.id for rollout in shown.rollouts] == [number]
     assert (shown.states["failed"], shown.states["healthy"]) == (1, 7)
+
+
+def test_one_device_alone_cannot_be_asked_what_only_a_control_tells(office: Office) -> None:
+    margins = {"counters": {"scrap": {"margin": 0.1}}}
+    devices.set_labels(office.context, OPERATOR, "oslo-1", labels={"only": "yes"})
+
+    asked = plan_rollout(office.context, request(selector="only = yes", control=0.25, margins=margins))
+    usual = plan_rollout(office.context, request(selector="only = yes", control=0.25))
+
+    assert asked.obstacles == (
+        "counter scrap: one device alone has no control to be compared with; take more, or set limits",
+    )
+    assert (usual.obstacles, usual.control) == ((), ())
 
 
 def test_an_unknown_rollout_is_not_found(office: Office) -> None:

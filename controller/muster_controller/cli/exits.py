@@ -18,6 +18,7 @@ class Exit(IntEnum):
     ROLLOUT_FAILED = 6
     TIMEOUT = 7
     HOLDS = 8  # a rollout waits for a person, and that was asked about
+    DIFFERS = 9  # what is computed again is not what was recorded
     INTERRUPTED = 130
 
 

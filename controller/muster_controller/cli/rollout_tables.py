@@ -110,6 +110,22 @@ EXPLAINED: Final[Columns] = {
     "health": "assurance",
     "healthy at": "needed",
 }
+VERDICTS: Final[Columns] = {
+    "record": "id",
+    "at": "at",
+    "stage": "stage",
+    "step": "step",
+    "verdict": "verdict",
+    "again": "again",
+    "gates that agree": "agreeing",
+}
+GATES_AGAIN: Final[Columns] = {
+    "record": "id",
+    "gate": "name",
+    "verdict": "verdict",
+    "again": "again",
+    "agrees": "agrees",
+}
 _PLAN: Final[Columns] = {
     "version": "version.name",
     "previous": "previous.name",
@@ -144,6 +160,8 @@ def show_plan(view: Mapping[str, Any]) -> None:
     write_section(title, [_power(one) for one in view["powers"]], POWERS)
     if not view["powers"]:
         note("power: not known before windows of the previous version are here, or without a control")
+    if view["previous"] and view["plan"]["control"] and not view["control"]:
+        note("no control: one device alone has nothing to be compared with, the limits judge it")
     more = view["ineligible_total"] - len(view["ineligible"])
     write_section("Not reached, or not now", view["ineligible"], INELIGIBLE)
     if more:
@@ -204,12 +222,31 @@ def show_gates(evidence: Mapping[str, Any]) -> None:
 
 
 def show_explained(found: Mapping[str, Any]) -> None:
-    """Print the evidence round by round, and whether it is what the rollout judged by."""
+    """Print the evidence round by round, every verdict, and whether it is what the rollout judged by."""
     write_table(found["rounds"], EXPLAINED, empty="no round has been compared yet")
+    write_section("Verdicts", [_verdict_again(one) for one in found["verdicts"]], VERDICTS)
+    newest = found["verdicts"][-1:]
+    gates = [{"id": one["id"], **gate, "agrees": _agrees(gate)} for one in newest for gate in one["gates"]]
+    write_section("Gates of the newest verdict", gates, GATES_AGAIN)
     same = "the same as the rollout judged by" if found["same"] else "NOT what the rollout judged by"
-    note(f"computed again from {counted(found['windows'], 'window')}: {same}")
+    verdicts = counted(len(found["verdicts"]), "verdict")
+    note(f"{verdicts} computed again from {counted(found['windows'], 'window')}: {same}")
+    if found["unchecked"]:
+        note(f"too many windows to compute again: {', '.join(found['unchecked'])}")
     for one in found["differences"]:
         note(f"  {one}")
+
+
+def _verdict_again(one: Mapping[str, Any]) -> dict[str, Any]:
+    computed = [gate for gate in one["gates"] if gate["again"] is not None or gate["differences"]]
+    agreeing = sum(not gate["differences"] for gate in computed)
+    return {**one, "again": one["again"] or "nothing", "agreeing": f"{agreeing} of {len(one['gates'])}"}
+
+
+def _agrees(gate: Mapping[str, Any]) -> str:
+    if gate["differences"]:
+        return "NO"
+    return "yes" if gate["again"] is not None else "not computed"
 
 
 def lasting(seconds: float | None) -> str:

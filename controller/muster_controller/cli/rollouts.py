@@ -30,7 +30,12 @@ DONE: Final = "completed"
 FAILED: Final = frozenset({"rolled-back", "rollback-incomplete", "aborted"})
 WAITS_FOR_A_PERSON: Final = frozenset({"paused", "pending-approval"})
 
+Phase = Literal[
+    "draft", "pending-approval", "scheduled", "running", "paused", "rolling-back", "rolled-back",
+    "rollback-incomplete", "completed", "aborted",
+]  # fmt: skip
 Reason = Annotated[str, Parameter(help="Why, for the audit trail.")]
+Told = Annotated[str, Parameter(help="Why; it must be given, for the audit trail.")]
 
 
 @app.command
@@ -79,7 +84,7 @@ def start(
 def list_rollouts(
     *,
     model: str | None = None,
-    phase: str | None = None,
+    phase: Phase | None = None,
     live: Annotated[bool | None, Parameter(negative="", help="Only those that are not over.")] = None,
     limit: int = 50,
     connection: Connection = HERE,
@@ -132,6 +137,8 @@ def watch(
     On a terminal stages and gates are shown in place; elsewhere each change is a line.
     0 completed, 6 rolled back or aborted, 7 not over in time, 8 waits for a person (with --until-hold).
     """
+    if timeout is not None and not timeout >= 0:  # of NaN nothing is true, and a watch would have no end
+        raise UsageError(f"--timeout: expected seconds, at least 0, got {timeout:g}")
     deadline = None if timeout is None else time.monotonic() + timeout
     with connection.open() as api, _showing(connection.output) as show:
         while True:
@@ -150,16 +157,20 @@ def explain(
     number: int,
     /,
     *,
-    gate: Annotated[str | None, Parameter(help="One gate alone.")] = None,
+    gate: Annotated[str | None, Parameter(help="Show this one alone; all are computed.")] = None,
     connection: Connection = HERE,
-) -> None:
-    """Show the evidence round by round, computed again from the stored windows."""
+) -> Exit:
+    """Show the evidence round by round, and every verdict, computed again from what is stored.
+
+    0 when all of it is what the rollout judged by, 9 when something is not.
+    """
     with connection.open() as api:
         found = api.get(f"/rollouts/{number}/explain", {"gate": gate})
     if connection.output == "json":
         write_json(found)
     else:
         tables.show_explained(found)
+    return Exit.OK if found["same"] else Exit.DIFFERS
 
 
 @app.command
@@ -175,8 +186,8 @@ def resume(number: int, /, *, reason: Reason = "", connection: Connection = HERE
 
 
 @app.command
-def promote(number: int, /, *, reason: Reason = "", connection: Connection = HERE) -> None:
-    """End the stage as if it had been judged healthy."""
+def promote(number: int, /, *, reason: Told, connection: Connection = HERE) -> None:
+    """End the stage as if it had been judged healthy, against the evidence."""
     _steer(number, "promote", {"reason": reason}, connection)
 
 
@@ -219,6 +230,10 @@ def rollback(
     """Send the whole cohort, a stage or some devices back to the previous version."""
     if device and stage is not None:
         raise UsageError("--device or --stage, not both; without either the whole cohort goes back")
+    if stage is not None and stage < 1:
+        raise UsageError(f"--stage: expected the number of a stage, counted from 1, got {stage}")
+    if not all(device):
+        raise UsageError("--device: expected the id of a device, got nothing")
     body = {"devices": list(device), "stage": stage, "override": override, "reason": reason}
     who = counted(len(device), "device") if device else "the cohort" if stage is None else f"stage {stage}"
     with connection.open() as api:

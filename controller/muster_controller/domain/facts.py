@@ -98,6 +98,7 @@ class Observed:
     Attributes:
         crashes: Of the version since the rollout began, by device. A device tells of one a minute at most.
         first_crashes: Of witnesses of both arms.
+        crashes_upto: Number of the newest crash of either version that is known.
         agreement: By device, rows on which candidate and current version agreed, and rows compared.
         reliability: By version: evaluation rows per bin of confidence, and how many were answered right.
         labels: New since ``Ledger.labels_upto``, in order of arrival; ``labels_upto`` is the newest's number.
@@ -106,6 +107,7 @@ class Observed:
 
     crashes: Mapping[str, int] = field(default_factory=dict)
     first_crashes: Mapping[str, FirstCrash] = field(default_factory=dict)
+    crashes_upto: int = 0
     agreement: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     reliability: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     labels: Sequence[LabelFacts] = ()

@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from muster_controller.domain.facts import Facts
 from muster_controller.domain.rollouts import draw
-from muster_controller.domain.rollouts.judging.answerable import find_unanswerable
+from muster_controller.domain.rollouts.judging.answerable import find_unanswerable, find_uncompared
 from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_controller.service.context import Context
 from muster_controller.service.people import too_few
@@ -119,6 +119,8 @@ def find_obstacles(
     cohort = set(draw.cohort(plan, facts.devices))
     if not cohort:
         found.append(f"no device is {plan.selector!r}")
+    elif plan.previous is not None and plan.control > 0 and (alone := find_uncompared(plan, len(cohort))):
+        found.append(alone)
     for other in store.in_phases(session, store.LIVE, model=plan.model):
         if other.id == number:
             continue

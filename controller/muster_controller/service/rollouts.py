@@ -154,7 +154,14 @@ def resume(context: Context, actor: str, number: int, reason: str = "") -> Rollo
 
 
 def promote(context: Context, actor: str, number: int, reason: str = "") -> RolloutDetail:
-    """End the stage as if it had been judged healthy."""
+    """End the stage as if it had been judged healthy.
+
+    Raises:
+        NotFoundError: No such rollout.
+        ConflictError: It does not fit the state, or nobody says why.
+    """
+    if not reason.strip():
+        raise ConflictError("say why: a promotion by order, against the evidence, needs a reason")
     event = rollout.Promote(actor, reason, context.clock())
     return steer(context, number, event, deed=Deed(actor, "rollout.promote", subject_of(number), reason))
 

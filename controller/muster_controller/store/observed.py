@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from muster_controller.domain.facts import FirstCrash, LabelFacts, Observed
 from muster_controller.domain.labels.counts import from_document
+from muster_controller.domain.rollouts.judging.looks import Crashed
 from muster_controller.domain.rollouts.planning.plan import Plan
 from muster_controller.domain.rollouts.states import State
 from muster_controller.store import versions
@@ -38,6 +39,9 @@ _CRASHES = (
     .order_by(_COUNT.desc(), _EVENTS.device)
     .limit(MAX_CRASHING)
 )
+_NEWEST_CRASH = sqlalchemy.select(func.max(_EVENTS.id)).where(
+    _EVENTS.digest.in_(bindparam("digests", expanding=True)), _EVENTS.kind == "crashed"
+)
 _BESIDE = (
     sqlalchemy.select(_MEMBERS.device)
     .join(table(RolloutRecord), _ROLLOUTS.id == _MEMBERS.rollout)
@@ -50,8 +54,12 @@ _BESIDE = (
 def observe(session: Session, plan: Plan, state: State) -> Observed:
     """Return what is known of a rollout's two versions besides windows."""
     found, upto = _labels(session, plan, state) if _wants_labels(plan) else ([], state.ledger.labels_upto)
+    counts_crashes = plan.limits.crashes_per_device is not None
     return Observed(
-        crashes=_crashes(session, plan, state) if plan.limits.crashes_per_device is not None else {},
+        crashes_upto=_crashes_upto(session, plan)
+        if counts_crashes or plan.margins.crashes is not None
+        else 0,
+        crashes=_crashes(session, plan, state) if counts_crashes else {},
         first_crashes=_first_crashes(session, plan, state) if plan.margins.crashes is not None else {},
         agreement=_agreement(session, plan, state) if plan.limits.agreement is not None else {},
         reliability=reliability(session, plan) if plan.margins.estimate is not None else {},
@@ -70,14 +78,36 @@ def _crashes(session: Session, plan: Plan, state: State) -> dict[str, int]:
     return dict(found.all())
 
 
+def _crashes_upto(session: Session, plan: Plan) -> int:
+    return ask(session, _NEWEST_CRASH, digests=_digests(plan)).scalar() or 0
+
+
+def crashes_since(session: Session, plan: Plan, since: float, *, limit: int) -> list[Crashed]:
+    """Return the first ``limit`` crashes of a plan's two versions since an instant, as they became known."""
+    query = (
+        select(EventRecord.id, EventRecord.device, EventRecord.digest, EventRecord.at)
+        .where(col(EventRecord.digest).in_(_digests(plan)), EventRecord.kind == "crashed")
+        .where(col(EventRecord.at) >= milliseconds(since), EventRecord.device != "")
+        .order_by(col(EventRecord.id))
+        .limit(limit)
+    )
+    return [
+        Crashed(number or 0, device, digest, seconds(at))
+        for number, device, digest, at in session.exec(query)
+    ]
+
+
+def _digests(plan: Plan) -> list[str]:
+    return [plan.digest, *([plan.previous] if plan.previous is not None else ())]
+
+
 def _first_crashes(session: Session, plan: Plan, state: State) -> dict[str, FirstCrash]:
     first: dict[str, FirstCrash] = {}
-    digests = [plan.digest, *([plan.previous] if plan.previous is not None else ())]
     for devices in _parts(state.witnesses):
         query = (
             select(EventRecord.device, EventRecord.digest, func.min(EventRecord.at))
             .where(
-                col(EventRecord.digest).in_(digests),
+                col(EventRecord.digest).in_(_digests(plan)),
                 EventRecord.kind == "crashed",
                 col(EventRecord.at) >= milliseconds(state.started_at),
                 col(EventRecord.device).in_(devices),
@@ -105,8 +135,7 @@ def _agreement(session: Session, plan: Plan, state: State) -> dict[str, tuple[in
 
 def reliability(session: Session, plan: Plan) -> dict[str, Sequence[tuple[int, int]]]:
     """Return by version how often its answers were right at the publishing, by their confidence."""
-    digests = [plan.digest, *([plan.previous] if plan.previous is not None else ())]
-    return {digest: versions.get(session, digest).manifest.reliability for digest in digests}
+    return {digest: versions.get(session, digest).manifest.reliability for digest in _digests(plan)}
 
 
 def _labels(session: Session, plan: Plan, state: State) -> tuple[list[LabelFacts], int]:
@@ -122,10 +151,9 @@ def labels_after(
 
     Corrections are left out; ``MAX_LABELS`` entries are read at once.
     """
-    digests = [plan.digest, *([plan.previous] if plan.previous is not None else ())]
     query = (
         select(LabelRecord)
-        .where(col(LabelRecord.digest).in_(digests), col(LabelRecord.id) > upto)
+        .where(col(LabelRecord.digest).in_(_digests(plan)), col(LabelRecord.id) > upto)
         .order_by(col(LabelRecord.id))
         .limit(MAX_LABELS)
     )

@@ -276,6 +276,12 @@ def add_evidence(session: Session, number: int, evidence: Iterable[Evidence], no
         )
 
 
+def evidence_of(session: Session, number: int) -> list[tuple[int, Evidence]]:
+    """Return what a rollout saw, oldest first, each with the number of its record."""
+    query = select(EvidenceRecord).where(EvidenceRecord.rollout == number).order_by(col(EvidenceRecord.id))
+    return [(row.id or 0, Evidence(row.stage, row.verdict, row.content)) for row in session.exec(query)]
+
+
 def _rollout(row: RolloutRecord) -> Rollout:
     assert row.id is not None
     return Rollout(

@@ -1,12 +1,12 @@
 """Windows: the sketches that devices sent, still encoded, in the order in which they came."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Row, Select, bindparam, delete, insert
+from sqlalchemy import Row, Select, bindparam, delete, func, insert
 from sqlmodel import Session, col, select
 
 from muster_controller.store.engine import ask, table
@@ -15,6 +15,7 @@ from muster_controller.store.tables import WindowRecord
 from muster_models.wire import Window
 
 AT_ONCE = 500  # rows of a long answer that are in memory together
+PAGE = 2_000
 
 _COLUMNS = table(WindowRecord).c
 _ADD = insert(table(WindowRecord))
@@ -170,6 +171,44 @@ def of_devices(
         )
         found += [_window(row) for row in session.exec(query.limit(limit - len(found)))]
     return sorted(found, key=lambda window: window.id)
+
+
+def count_of_versions(
+    session: Session, model: str, digests: Sequence[str], *, since: float, upto: int
+) -> int:
+    """Return how many windows of some versions there are, as ``of_versions`` yields them."""
+    query = _of_versions(select(func.count()), model, digests, since=since, upto=upto)
+    return int(session.exec(query).one())
+
+
+def of_versions(
+    session: Session, model: str, digests: Sequence[str], *, since: float, upto: int
+) -> Iterator[list[StoredWindow]]:
+    """Yield the windows of some versions up to one by its number, in order of arrival, some at a time.
+
+    Args:
+        since: Windows that ended earlier are left out, Unix seconds.
+    """
+    last = 0
+    while True:
+        query = _of_versions(select(WindowRecord), model, digests, since=since, upto=upto)
+        rows = session.exec(
+            query.where(col(WindowRecord.id) > last).order_by(col(WindowRecord.id)).limit(PAGE)
+        )
+        found = [_window(row) for row in rows]
+        if not found:
+            return
+        yield found
+        last = found[-1].id
+
+
+def _of_versions(query: Any, model: str, digests: Sequence[str], *, since: float, upto: int) -> Any:
+    return query.where(
+        WindowRecord.model == model,
+        col(WindowRecord.digest).in_(digests),
+        WindowRecord.end >= milliseconds(since),
+        col(WindowRecord.id) <= upto,
+    )
 
 
 def has_older(session: Session, before: float) -> bool:

@@ -35,6 +35,7 @@ from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.judging.evidence import Verdict
 from muster_controller.domain.rollouts.judging.experiment import Cast
 from muster_controller.domain.rollouts.judging.judge import is_prepared, judge
+from muster_controller.domain.rollouts.judging.looks import look_of
 from muster_controller.domain.rollouts.judging.rounds import take_in
 from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.moves import advance, go_back, hold, stand_still, take_up
@@ -193,7 +194,9 @@ def _observe(plan: Plan, state: State, facts: Facts) -> Decision:
     )
     seen, changed = observe(plan, facts, state.members)
     cast = _cast(state, facts, chosen)
-    evidence = judge(plan, ledger, seen, stage=state.stage, step=str(state.step), now=now, cast=cast)
+    judged = judge(plan, ledger, seen, stage=state.stage, step=str(state.step), now=now, cast=cast)
+    look = look_of(plan, ledger, seen, cast, crashes_upto=facts.observed.crashes_upto)
+    evidence = replace(judged, look=look)
     running = len(seen.of(Outcome.RUNNING))
     observed = replace(
         state,
@@ -222,6 +225,7 @@ def _cast(state: State, facts: Facts, chosen: Mapping[str, int]) -> Cast:
         {name for name in chosen if facts.is_reachable(facts.devices[name])},
         given={name: at for name, at in given.items() if at is not None},
         crashed=facts.observed.first_crashes,
+        has_control=state.cuts.control != "" and state.step is not Step.FINISH,
     )
 
 

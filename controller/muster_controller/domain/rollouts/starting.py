@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from muster_controller.domain.facts import Facts
 from muster_controller.domain.fleet import fleet_of
 from muster_controller.domain.rollouts.draw import arms, cohort, draw, joiners, witnesses
+from muster_controller.domain.rollouts.judging.answerable import find_uncompared
 from muster_controller.domain.rollouts.members import Member
 from muster_controller.domain.rollouts.moves import UNPREPARED, admit, stand_still
 from muster_controller.domain.rollouts.planning.approval import (
@@ -16,6 +17,7 @@ from muster_controller.domain.rollouts.planning.approval import (
     why_weaker,
 )
 from muster_controller.domain.rollouts.planning.plan import Plan
+from muster_controller.domain.rollouts.planning.terms import write_instant
 from muster_controller.domain.rollouts.roster import Roster, roster_of
 from muster_controller.domain.rollouts.states import (
     Approve,
@@ -96,7 +98,7 @@ def disown(plan: Plan, state: State, event: Disown) -> Decision:
 def _late(plan: Plan, now: float) -> str:
     if plan.start_at is None or plan.start_at >= now - LATE_SECONDS:
         return ""
-    return f"start_at is {now - plan.start_at:.0f} s in the past, expected a time to come"
+    return f"start_at: {write_instant(plan.start_at)} is past, expected a time to come, or none: at once"
 
 
 def _why_not_edit(plan: Plan, state: State, event: Edit) -> str:
@@ -259,6 +261,8 @@ def _obstacle(plan: Plan, facts: Facts) -> tuple[Code, str] | None:
         return Code.NO_DEVICES, f"no device matches {plan.selector!r}"
     if facts.withdrawn:
         return Code.WITHDRAWN, "the version was withdrawn, abort this rollout and plan another"
+    if plan.previous is not None and (alone := find_uncompared(plan, len(members))):
+        return Code.NO_DEVICES, alone
     taken = sorted(name for name in members if name in facts.elsewhere)
     if taken:
         rollouts = sorted({facts.elsewhere[name] for name in taken})

@@ -87,10 +87,25 @@ def _of_the_output(plan: Plan, version: Manifest) -> Iterator[str]:
         yield f"margins.invalid: {version.model} declares no features, so no value is out of range"
 
 
-def _without_control(plan: Plan, previous: Manifest | None) -> Iterator[str]:
+def find_uncompared(plan: Plan, devices: int) -> str:
+    """Return why what the plan asks for cannot be compared in so small a cohort; empty where it can."""
+    asked = _beside_control(plan)
+    if devices > 1 or not asked:
+        return ""
+    return (
+        f"{', '.join(asked)}: one device alone has no control to be compared with; take more, or set limits"
+    )
+
+
+def _beside_control(plan: Plan) -> list[str]:
+    """Return the gates that compare and for which the plan asks."""
     margins = plan.margins
     named = {*margins.required, *(COUNTER_PREFIX + name for name in margins.counters), *_asked(plan)}
-    asked = sorted(named | ({CRASHED} if margins.crashes is not None else set()))
+    return sorted(named | ({CRASHED} if margins.crashes is not None else set()))
+
+
+def _without_control(plan: Plan, previous: Manifest | None) -> Iterator[str]:
+    asked = _beside_control(plan)
     if asked and previous is None:
         yield f"{', '.join(asked)}: there is no previous version to compare with; use limits instead"
     elif asked and plan.control == 0:

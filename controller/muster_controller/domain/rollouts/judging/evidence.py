@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
+
+Became = Literal["waiting", "trial", "running", "fault", "hindered"]  # the words of ``outcome.Outcome``
 
 
 class Verdict(StrEnum):
@@ -77,6 +80,36 @@ class Gate:
     earliest: float | None = None
 
 
+class Look(Struct, frozen=True):
+    """What a verdict rests on that is stored nowhere else, and up to where it rests on what is stored.
+
+    Attributes:
+        entries: Of the ledger's journal, by then.
+        upto, labels_upto, crashes_upto: Numbers of the newest window, label and crash that were known.
+        outcomes: Devices by outcome, those that count: the witnesses, and whoever failed or crashed.
+        reasons: Of those of them that failed.
+        quiet: Of the witnesses and those of them, who was not heard of lately.
+        others: How many more there are of which kind: outcome, heard of lately, windows of the version came.
+        given: When witnesses were given the version, Unix seconds; only where first crashes are compared.
+        has_control: One was drawn, and is not given the version yet.
+        beside: Witnesses that another rollout, of another model, has given a version.
+        agreement: In shadow, by device: rows on which both versions agreed, and rows compared.
+    """
+
+    entries: int
+    upto: int
+    labels_upto: int
+    crashes_upto: int
+    outcomes: dict[Became, tuple[str, ...]]
+    reasons: dict[str, str] = {}
+    quiet: tuple[str, ...] = ()
+    others: tuple[tuple[Became, bool, bool, int], ...] = ()
+    given: dict[str, float] = {}
+    has_control: bool = False
+    beside: tuple[str, ...] = ()
+    agreement: dict[str, tuple[int, int]] = {}
+
+
 class Evidence(Struct, frozen=True):
     """Everything a verdict rests on.
 
@@ -87,6 +120,7 @@ class Evidence(Struct, frozen=True):
         failures: Failed devices by reason; ``failed`` names them.
         experiment: Checks on the comparison itself; one that failed makes the verdict inconclusive.
         earliest: Unix seconds when the evidence would be enough for healthy, as far as a time can be told.
+        look: From which all of this can be computed again.
     """
 
     at: float
@@ -101,3 +135,4 @@ class Evidence(Struct, frozen=True):
     failed: tuple[str, ...] = ()
     experiment: tuple[Gate, ...] = ()
     earliest: float | None = None
+    look: Look | None = None

@@ -43,12 +43,14 @@ class Cast:
         reachable: Witnesses that were heard of lately.
         given: When witnesses of the stages were given the version, Unix seconds; only of those who were.
         crashed: The first crash of witnesses since the rollout began; only where the plan compares crashes.
+        has_control: One was drawn, and is not given the version yet.
     """
 
     arms: Mapping[str, int]
     reachable: Collection[str]
     given: Mapping[str, float] = field(default_factory=dict)
     crashed: Mapping[str, FirstCrash] = field(default_factory=dict)
+    has_control: bool = False
 
     def control(self) -> set[str]:
         """Return the devices of the control."""

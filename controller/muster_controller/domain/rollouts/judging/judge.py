@@ -1,6 +1,6 @@
 """The verdict on a version, from everything that was observed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from muster_controller.domain.rollouts.draw import CONTROL
 from muster_controller.domain.rollouts.judging.crashes import crashing
@@ -14,6 +14,8 @@ from muster_controller.domain.rollouts.planning.conditions import ACCURACY, COUN
 from muster_controller.domain.rollouts.planning.plan import Plan
 
 _NAMED = 3
+# Limits alone are not what was planned.
+NO_CONTROL = "a device of the control, of which none is left to compare with: abort, or promote by order"
 QUORUM = 0.5  # of the devices that run the version and can be reached: so many must send windows
 
 
@@ -43,19 +45,16 @@ def judge(
     doubtful = [gate for gate in (*checks, *gates) if gate.verdict is Verdict.INCONCLUSIVE]
     missing = (
         *_absent(plan, ledger, seen, stage=stage),
+        *([NO_CONTROL] if cast.has_control and not seen.control else ()),
         *_unheard(plan, ledger, seen, cast),
         *(f"{gate.name}: {gate.detail}" for gate in doubtful),
     )
-    if any(gate.verdict is Verdict.UNHEALTHY for gate in gates):
-        verdict = Verdict.UNHEALTHY
-    else:
-        verdict = Verdict.INCONCLUSIVE if missing else Verdict.HEALTHY
     reporting = seen.of(Outcome.RUNNING, Outcome.TRIAL) & set(ledger.reporting)
     return Evidence(
         at=now,
         stage=stage,
         step=step,
-        verdict=verdict,
+        verdict=verdict_of(gates, missing),
         rounds=ledger.rounds,
         denominators=Denominators(
             targeted=len(seen.outcomes),
@@ -71,6 +70,13 @@ def judge(
         experiment=checks,
         earliest=_earliest(plan, ledger, doubtful, stage=stage, now=now) if missing else None,
     )
+
+
+def verdict_of(gates: Iterable[Gate], missing: Collection[str]) -> Verdict:
+    """Return what gates say together, and what is missing."""
+    if any(gate.verdict is Verdict.UNHEALTHY for gate in gates):
+        return Verdict.UNHEALTHY
+    return Verdict.INCONCLUSIVE if missing else Verdict.HEALTHY
 
 
 def _earliest(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -12,8 +13,9 @@ from muster_controller.domain.rollouts.judging.gauges import Reading
 from muster_controller.domain.sequential import bet, new_wealth
 
 Side = Literal["old", "new"]  # the version that answered
-Kind = Literal["round", "freeze", "stage"]
+Kind = Literal["round", "freeze", "stage", "cast", "clock"]
 STAKE = 0.1  # of the wealth that a bet on harm began with: what all its new beginnings together are given
+_NOBODY: Mapping[str, int | None] = MappingProxyType({})
 MAX_JOURNAL = 20_000  # entries; a rollout that goes on for longer cannot be replayed from its beginning
 
 
@@ -129,21 +131,25 @@ class Entry(Struct, frozen=True, array_like=True):
     """Something that was done to a ledger, and what had been taken in by then: enough to do it all again.
 
     Attributes:
-        kind: Rounds were closed, the control's level was fixed, or a stage began.
+        kind: Rounds were closed, the control's level was fixed, a stage began, other devices are compared, or
+            a window came from the future, which depends on when one looks.
         current: The round that was running.
         upto, labels_upto: Numbers of the newest window and label that had been taken in.
+        arms: Of devices whose arm is another one since; None: compared no more.
     """
 
     kind: Kind
     current: int
     upto: int
     labels_upto: int
+    arms: dict[str, int | None] = {}
 
 
 class Ledger(Struct, frozen=True):
     """Everything learned so far.
 
     Attributes:
+        arms: Of the witnesses, as they were when windows were taken in last.
         frozen: The control's level is fixed: set when the first stage is admitted.
         before: Tracks by witness and gauge.
         switched: Round in which each witness first answered with the version.
@@ -168,6 +174,7 @@ class Ledger(Struct, frozen=True):
         agreement: Rows on which candidate and current version agreed in shadow, by device, and rows compared.
     """
 
+    arms: dict[str, int] = {}
     frozen: bool = False
     scale: tuple[float, float] | None = None
     before: dict[str, dict[str, Track]] = {}
@@ -193,6 +200,15 @@ class Ledger(Struct, frozen=True):
     journal: tuple[Entry, ...] = ()
     crashes: dict[str, int] = {}
     agreement: dict[str, tuple[int, int]] = {}
+
+
+def seat(ledger: Ledger, arms: Mapping[str, int]) -> Ledger:
+    """Return the ledger that compares these devices from here on."""
+    if ledger.arms == arms:
+        return ledger
+    devices = sorted(ledger.arms.keys() | arms.keys())
+    changed = {name: arms.get(name) for name in devices if ledger.arms.get(name) != arms.get(name)}
+    return noted(replace(ledger, arms=dict(arms)), "cast", arms=changed)
 
 
 def freeze(ledger: Ledger) -> Ledger:
@@ -228,7 +244,7 @@ def begin_anew(trials: Mapping[str, tuple[Trial, ...]], *, begun: int) -> dict[s
     }
 
 
-def noted(ledger: Ledger, kind: Kind) -> Ledger:
+def noted(ledger: Ledger, kind: Kind, *, arms: Mapping[str, int | None] = _NOBODY) -> Ledger:
     """Return the ledger with an entry in its journal."""
-    entry = Entry(kind, ledger.closed, ledger.upto, ledger.labels_upto)
+    entry = Entry(kind, ledger.closed, ledger.upto, ledger.labels_upto, dict(arms))
     return replace(ledger, journal=(*ledger.journal, entry)[-MAX_JOURNAL:])

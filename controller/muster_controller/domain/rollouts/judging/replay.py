@@ -1,27 +1,27 @@
 """A rollout's evidence computed again from what is stored: anyone can check what a verdict rests on.
 
-What a ledger says follows from the plan, the arms, the windows and labels in the order in which they came,
-and its journal, which says after which of them rounds were closed, the control's level was fixed, and a stage
-began. It does not follow from how often anybody looked. Exact for a cohort that nobody joined or left; a
-device that joined later is taken for one that was there from the beginning.
+What a ledger says follows from the plan, the windows and labels in the order in which they came, and its
+journal, which says after which of them rounds were closed, who was compared, the control's level was fixed,
+and a stage began. It does not follow from how often anybody looked. Each verdict follows from the ledger at
+that point, from crashes, and from the look that was recorded with it.
 """
 
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from muster_controller.domain.facts import LabelFacts, Observed, WindowFacts
+from muster_controller.domain.rollouts.judging.evidence import Look
 from muster_controller.domain.rollouts.judging.ledger import Entry, Ledger, Trial, begin_stage, freeze
 from muster_controller.domain.rollouts.judging.rounds import take_in
 from muster_controller.domain.rollouts.planning.plan import Plan
 
 Fact = TypeVar("Fact")
-Numbered = Sequence[tuple[int, WindowFacts]]
-NumberedLabels = Sequence[tuple[int, LabelFacts]]
+Numbered = Iterable[tuple[int, WindowFacts]]
+NumberedLabels = Iterable[tuple[int, LabelFacts]]
 CLOSE = 1e-6  # relative, of logarithms of evidence: sums of floats in another order
 
 
@@ -31,58 +31,113 @@ class Inputs:
 
     Attributes:
         windows, labels: With their numbers, in order; those that a rollout ignores may be left out.
-        arms: Of the witnesses.
         started: When the rollout began, Unix seconds.
         reliability: By version, where the plan asks for an estimate.
+        arms: Of the witnesses, where the journal begins before it said who is compared.
     """
 
     windows: Numbered
-    arms: Mapping[str, int]
     started: float
     labels: NumberedLabels = ()
     reliability: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    arms: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """The ledger once something was done to it.
+
+    Attributes:
+        done: An entry of the journal, or the index of the look that was taken.
+        stages: How many had begun.
+    """
+
+    done: Entry | int
+    ledger: Ledger
+    stages: int
 
 
 def replay(plan: Plan, stored: Ledger, inputs: Inputs) -> Ledger:
     """Return the ledger that the stored windows and labels lead to, by the journal of ``stored``."""
-    return deque(course(plan, stored, inputs), maxlen=1)[0][1]
+    return deque(course(plan, stored, inputs), maxlen=1)[0].ledger
 
 
-def course(plan: Plan, stored: Ledger, inputs: Inputs) -> Iterator[tuple[Entry, Ledger]]:
-    """Yield the ledger after each entry of a journal, and after what was taken in since the last one.
+def course(plan: Plan, stored: Ledger, inputs: Inputs, looks: Sequence[Look] = ()) -> Iterator[Point]:
+    """Yield the ledger after each entry of a journal, at each look, and with all that was taken in at last.
 
     Args:
         stored: Of which only the journal is used, and what was taken in since its last entry.
+        looks: In order.
     """
-    ledger = Ledger()
+    past = _Past(plan, inputs)
+    waiting = deque(enumerate(looks))
     last = Entry("round", stored.closed, stored.upto, stored.labels_upto)
-    for entry in (*stored.journal, last):
-        ledger = take_in(
-            plan,
-            ledger,
-            _between(inputs.windows, ledger.upto, entry.upto),
-            arms=inputs.arms,
-            started=inputs.started,
-            now=(entry.current + 0.5) * plan.round_seconds,
-            observed=Observed(
-                labels=_between(inputs.labels, ledger.labels_upto, entry.labels_upto),
-                labels_upto=entry.labels_upto,
-                reliability=inputs.reliability,
-            ),
-            upto=entry.upto,
-        )
+    for number, entry in enumerate((*stored.journal, last)):
+        while waiting and waiting[0][1].entries <= number:
+            index, look = waiting.popleft()
+            past.read(past.ledger.closed, look.upto, look.labels_upto)
+            yield Point(index, past.ledger, past.stages)
+        past.do(entry)
+        yield Point(entry, past.ledger, past.stages)
+    for index, look in waiting:
+        past.read(past.ledger.closed, look.upto, look.labels_upto)
+        yield Point(index, past.ledger, past.stages)
+
+
+class _Past:
+    """A ledger that is made again, entry by entry."""
+
+    def __init__(self, plan: Plan, inputs: Inputs) -> None:
+        self.ledger = Ledger()
+        self.stages = 0
+        self._plan, self._inputs = plan, inputs
+        self._arms = dict(inputs.arms)
+        self._windows, self._labels = _Feed(inputs.windows), _Feed(inputs.labels)
+
+    def do(self, entry: Entry) -> None:
+        """Take in what had come, and do what was done."""
+        self.read(entry.current, entry.upto, entry.labels_upto)
         if entry.kind == "freeze":
-            ledger = freeze(ledger)
+            self.ledger = freeze(self.ledger)
         elif entry.kind == "stage":
-            ledger = begin_stage(ledger)
-        yield entry, ledger
+            self.ledger = begin_stage(self.ledger)
+            self.stages += 1
+        elif entry.kind == "cast":
+            arms = self._arms | entry.arms
+            self._arms = {device: arm for device, arm in arms.items() if arm is not None}
+
+    def read(self, current: int, upto: int, labels_upto: int) -> None:
+        """Take in windows and labels up to their numbers, while a round was running."""
+        self.ledger = take_in(
+            self._plan,
+            self.ledger,
+            self._windows.upto(upto),
+            arms=self._arms,
+            started=self._inputs.started,
+            now=(current + 0.5) * self._plan.round_seconds,
+            observed=Observed(
+                labels=self._labels.upto(labels_upto),
+                labels_upto=labels_upto,
+                reliability=self._inputs.reliability,
+            ),
+            upto=upto,
+        )
 
 
-def _between(numbered: Sequence[tuple[int, Fact]], after: int, upto: int) -> list[Fact]:
-    """Return what has a number above ``after``, up to ``upto``."""
-    first = bisect_right(numbered, after, key=lambda pair: pair[0])
-    last = bisect_right(numbered, upto, key=lambda pair: pair[0])
-    return [fact for _, fact in numbered[first:last]]
+class _Feed(Generic[Fact]):
+    """What came, in order, each once."""
+
+    def __init__(self, numbered: Iterable[tuple[int, Fact]]) -> None:
+        self._rest = iter(numbered)
+        self._next = next(self._rest, None)
+
+    def upto(self, number: int) -> list[Fact]:
+        """Return what has a number up to this one, and was not returned before."""
+        found = []
+        while self._next is not None and self._next[0] <= number:
+            found.append(self._next[1])
+            self._next = next(self._rest, None)
+        return found
 
 
 def differences(stored: Ledger, again: Ledger) -> tuple[str, ...]:

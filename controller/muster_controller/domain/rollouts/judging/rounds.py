@@ -30,6 +30,7 @@ from muster_controller.domain.rollouts.judging.ledger import (
     Trial,
     begin_anew,
     noted,
+    seat,
 )
 from muster_controller.domain.rollouts.planning.conditions import ACCURACY, INVALID
 from muster_controller.domain.rollouts.planning.plan import Plan
@@ -79,13 +80,16 @@ def take_in(
         upto: Number of the newest window.
     """
     current = int(now // plan.round_seconds)
-    working = _Working(plan, ledger, arms, started, current, observed)
+    seated = seat(ledger, arms)
+    working = _Working(plan, seated, arms, started, current, observed)
     for window in windows:
         working.add(window)
     for label in observed.labels:
         working.add_label(label)
     after = working.close(max(upto, ledger.upto))
-    return noted(after, "round") if after.closed > ledger.closed else after
+    if after.closed > ledger.closed:
+        return noted(after, "round")
+    return noted(after, "clock") if after.misdated != ledger.misdated else after
 
 
 @dataclass
@@ -235,14 +239,16 @@ class _Working:
 
     def _count(self, window: WindowFacts) -> None:
         missing, predictions = gauges.missing_predictions(window)
-        totals = self.totals
+        totals, latency = self.totals, self.totals.latency
+        if window.latency:
+            latency = tuple(a + b for a, b in zip_longest(latency, window.latency, fillvalue=0))
         self.totals = replace(
             totals,
             calls=totals.calls + window.calls,
             errors=totals.errors + window.errors,
             predictions=totals.predictions + predictions,
             missing=totals.missing + missing,
-            latency=tuple(a + b for a, b in zip_longest(totals.latency, window.latency, fillvalue=0)),
+            latency=latency,
         )
         if window.calls > 0:
             self.reporting.add(window.device)

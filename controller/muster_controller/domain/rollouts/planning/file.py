@@ -12,12 +12,14 @@ functions: it is a mapping of texts that stands in no line.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
 
+from muster_controller.domain.rollouts.planning.conditions import COMPARING, COUNTER_PREFIX
 from muster_controller.domain.rollouts.planning.fields import (
     FROM_VERSION,
     Problem,
@@ -32,6 +34,7 @@ from muster_controller.domain.rollouts.planning.plan import Plan, parse_plan
 from muster_models.errors import MusterError, RequestError
 
 VERSION, PREVIOUS = "version", "previous"
+_NAME: Final = re.compile(r"[^@\s]+@[^@\s]+|[0-9a-f]{64}")  # of a version
 MAX_TOLD: Final = 8  # problems of one file that are told at once
 # Stands for what only the controller knows, so that everything else can be checked without it.
 _STAND_IN: Final = {"model": "model", "digest": "0" * 64, "previous": "1" * 64}
@@ -84,7 +87,10 @@ def read_plan_node(node: Fields) -> PlanFile:
         reading.refuse(node, VERSION, "missing, expected model@version or a digest")
     rest = {key: value for key, value in node.fields.items() if key not in {VERSION, PREVIOUS}}
     fields = read_fields(Fields(rest, node.line, node.lines), Plan, reading=reading)
-    problems = reading.problems or _contradictions(fields, reading)
+    if version is not None and version == previous:
+        text = f"expected another version than {version!r}, which is to be rolled out"
+        reading.refuse(node.fields[PREVIOUS], PREVIOUS, text)
+    problems = reading.problems or [*_unknown_gates(fields, reading), *_contradictions(fields, reading)]
     if problems:
         told = sorted(problems, key=lambda problem: problem.line)
         more = f"; and {len(told) - MAX_TOLD} more" if len(told) > MAX_TOLD else ""
@@ -98,11 +104,38 @@ def _read_name(node: Fields, key: str, reading: Reading) -> str | None:
             return None
         case Text() as said if said.is_nothing:
             return None
-        case Text(text):
+        case Text(text) as said:
+            if _NAME.fullmatch(text.strip()) is None:
+                reading.refuse(said, key, f"expected model@version or a digest, got {text[:40]!r}")
             return text.strip()
         case other:
             reading.refuse(other, key, "expected model@version or a digest")
             return None
+
+
+def _unknown_gates(fields: Mapping[str, Any], reading: Reading) -> list[Problem]:
+    """Return where a gate is named that there is not."""
+    margins, minimums = (fields.get(key) or {} for key in ("margins", "minimums"))
+    known = (*COMPARING, *(COUNTER_PREFIX + name for name in margins.get("counters", ())))
+    named = (
+        ("margins.required", margins.get("required", ())),
+        ("margins.weights", margins.get("weights", ())),
+        ("minimums.gates", minimums.get("gates", ())),
+    )
+    return [
+        Problem(
+            reading.lines.get(f"{where}.{name}", reading.lines.get(where, 0)), where, _no_gate(name, known)
+        )
+        for where, names in named
+        for name in names
+        if name not in known
+    ]
+
+
+def _no_gate(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    rest = f", did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+    return f"no gate is called {name!r}{rest}"
 
 
 def _contradictions(fields: Mapping[str, Any], reading: Reading) -> list[Problem]:

@@ -129,7 +129,7 @@ def parse_plan(document: dict[str, Any]) -> Plan:
     if plan.ramp is not None:
         check_ramp(plan.ramp)
     if plan.digest == plan.previous:
-        raise RequestError("plan: digest and previous must differ, got the same version twice")
+        raise RequestError("plan: previous and version must differ, got the same version twice")
     return plan
 
 

@@ -49,7 +49,7 @@ def parse_stage(text: str) -> dict[str, Any]:
         return {"count": parse_whole(text)}
     except RequestError as error:
         raise RequestError(
-            f"a stage is a share such as 25% or a number of devices, got {text[:40]!r}"
+            f"a stage is a share such as 25%, at most 100%, or a number of devices, got {text[:40]!r}"
         ) from error
 
 
