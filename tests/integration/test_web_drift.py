@@ -266,7 +266,7 @@ def test_before_it_has_calibrated_a_fleet_is_told_to_be_unjudged(tmp_path: Path)
         model = said(read(client, "/models/press"))
     made.office.opened.close()
 
-    assert "Nothing is judged yet: all 12 devices are still calibrating." in page
+    assert "Nothing is judged yet: 12 devices are still calibrating." in page
     assert "No control band yet" in page
     assert "not judged yet" in model
     assert "calm" not in model
