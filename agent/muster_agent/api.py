@@ -60,6 +60,11 @@ def socket_of(root: Path) -> Path:
     return spare / SOCKET if spare is not None and is_answered(spare / SOCKET) else root / SOCKET
 
 
+# Made before there are threads: see ``muster_models.known_types``.
+_description = msgspec.json.Decoder(ModelDescription)
+_failure = msgspec.json.Decoder(oip.Failure)
+
+
 class Client:
     """Predictions from a running agent. It may be used from any thread; connections are kept and shared.
 
@@ -153,7 +158,7 @@ class Client:
             PredictionError: No agent answers, or it does not run the model.
         """
         answer = self._ask(f"GET /v2/models/{model} HTTP/1.1", {"Host": "muster"}, b"")
-        return msgspec.json.decode(answer.body, type=ModelDescription)
+        return _description.decode(answer.body)
 
     def command(self, path: str, body: bytes = b"") -> bytes:
         """Return what the agent's control answers at ``path``.
@@ -237,7 +242,7 @@ def _received(connection: Connection) -> Message:
 
 def _refusal(answer: Message) -> PredictionError:
     try:
-        failure = msgspec.json.decode(answer.body, type=oip.Failure)
+        failure = _failure.decode(answer.body)
         return PredictionError(Reason(failure.reason), failure.error)
     except (msgspec.MsgspecError, ValueError):
         return PredictionError(Reason.CRASHED, f"the agent answered {' '.join(answer.start[1:])}")
