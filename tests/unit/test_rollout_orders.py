@@ -170,7 +170,11 @@ def test_the_draw_is_made_when_it_begins_and_not_when_it_is_planned() -> None:
 @pytest.mark.parametrize(
     ("changes", "known", "why"),
     [
-        ({"start_at": 900.0}, {}, "start_at is 110 s in the past, expected a time to come"),
+        (
+            {"start_at": 900.0},
+            {},
+            "start_at: 1970-01-01T00:15:00Z is past, expected a time to come, or none: at once",
+        ),
         ({}, {"elsewhere": {"oslo-1": 4}}, "in rollout 4 already: 1 device, such as oslo-1"),
         ({}, {"withdrawn": True}, "the version was withdrawn, abort this rollout and plan another"),
         (
