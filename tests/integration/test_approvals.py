@@ -54,6 +54,30 @@ def test_a_role_that_the_plan_does_not_name_cannot_approve(room: Room) -> None:
         room.approve(DINA, number)
 
 
+def test_an_approver_of_another_model_cannot_approve_nor_withhold(room: Room) -> None:
+    number = room.start()
+    people.change(room.office.context, OPERATOR, "bo", roles=["approver"], models=["weather"])
+    why = "bo is approver of weather; this takes operator or approver or admin for digits"
+
+    with pytest.raises(ForbiddenError, match=why):
+        room.approve(BO, number)
+    with pytest.raises(ForbiddenError, match=why):
+        approvals.withhold(room.office.context, BO, number, reason="no")
+    assert approvals.show(room.office.context, number).holders == 1
+    people.change(room.office.context, OPERATOR, "bo", roles=["approver"], models=["digits"])
+    room.approve(BO, number)
+    assert [one.person for one in approvals.show(room.office.context, number).given] == ["bo"]
+
+
+def test_a_plan_is_refused_that_too_few_people_of_its_model_could_approve(room: Room) -> None:
+    people.change(room.office.context, OPERATOR, "bo", roles=["approver"], models=["weather"])
+
+    with pytest.raises(
+        ConflictError, match="needs 2 approvals, and there are 1 people who are approver for digits other"
+    ):
+        room.start()
+
+
 def test_a_plan_may_ask_for_peers(room: Room) -> None:
     number = room.start(approval={"needed": 1, "roles": ["operator"]})
     room.approve(DINA, number)

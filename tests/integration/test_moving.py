@@ -13,6 +13,7 @@ from muster_controller.__main__ import app
 from muster_controller.alone import alone
 from muster_controller.config import Folder, database_of, load_settings
 from muster_controller.moving import move
+from muster_controller.service import people
 from muster_controller.store.engine import Reading, Unit, last_number, open_database, table
 from muster_controller.store.tables import WindowRecord
 from muster_models.errors import ConflictError, InvalidInputError, StorageError
@@ -26,8 +27,10 @@ STEP = 13  # every so many statements of a move, one is killed
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return the folder of a controller with a rollout under way, whose newest windows were removed."""
+    """Return the folder of a controller with people and a rollout under way, its newest windows removed."""
     office = open_fleet(tmp_path / "controller")
+    people.add(office.context, "operator", "anna", roles=["operator"], models=["digits"])
+    people.add(office.context, "operator", "bo", roles=["operator"])
     start(office)
     live(office, 2)
     newest = select(func.max(WindowRecord.id)).scalar_subquery()

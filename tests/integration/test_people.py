@@ -104,6 +104,59 @@ def test_roles_that_there_are_not_are_refused(client: Client, roles: list[str]) 
     client.refusal("POST", "/people", status=422, json={"name": "anna", "roles": roles})
 
 
+def test_roles_are_for_named_models_also_such_as_are_not_there_yet(client: Client) -> None:
+    body = {"name": "anna", "roles": ["operator"], "models": ["weather", "digits", "digits"]}
+    token = client.post("/people", body, status=201)["token"]
+    listed = {one["name"]: one["models"] for one in client.get("/people")}
+    me = client.ask("GET", "/people/me", token=token).json()
+    mine = client.ask("POST", "/models/digits/stop", token=token, json={"reason": "smoke"})
+    fleets = client.ask("POST", "/reporting/reset", token=token, json={})
+    added = client.get("/audit", action="person.add")["items"][0]["detail"]
+
+    assert listed == {"operator": None, "anna": ["digits", "weather"]}
+    assert me["models"] == ["digits", "weather"]
+    assert mine.status_code == 200
+    assert fleets.json()["error"]["message"] == (
+        "anna is operator of digits and weather; this takes operator or admin over all models"
+    )
+    assert added == {"roles": ["operator"], "models": ["digits", "weather"]}
+
+
+def test_models_change_from_the_next_request_on_and_without_them_one_is_over_all(client: Client) -> None:
+    token = let_in(client, "anna", "operator")
+    path, stop = "/people/anna/roles", "/models/digits/stop"
+    answers = []
+    for models in (["weather"], ["digits"], None):
+        changed = client.ask("PUT", path, json={"roles": ["operator"], "models": models}).json()
+        answers.append(client.ask("POST", stop, token=token, json={"reason": "smoke"}).status_code)
+
+        assert changed["models"] == models
+    details = [one["detail"].get("models") for one in client.get("/audit", action="person.change")["items"]]
+
+    assert answers[0] == 403
+    assert 403 not in answers[1:]
+    assert details == [None, ["digits"], ["weather"]]
+
+
+@pytest.mark.parametrize("models", [[], ["Digits"], ["digits", "a b"], ["*"], ["digits\n"], [""], ["d" * 64]])
+def test_names_that_no_model_can_have_are_refused(client: Client, models: list[str]) -> None:
+    body = {"name": "anna", "roles": ["operator"], "models": models}
+    refused = client.refusal("POST", "/people", status=400, json=body)
+
+    assert "models: expected 1 to 1000 names of models" in refused["message"]
+    assert [one["name"] for one in client.get("/people")] == ["operator"]
+
+
+def test_an_admin_is_over_all_models(client: Client) -> None:
+    let_in(client, "anna", "operator")
+    for method, path in (("POST", "/people"), ("PUT", "/people/anna/roles")):
+        body = {"name": "bo", "roles": ["operator", "admin"], "models": ["digits"]}
+        sent = body if method == "POST" else {key: body[key] for key in ("roles", "models")}
+        refused = client.refusal(method, path, status=400, json=sent)
+
+        assert "an admin is over all models, because people and keys are; got 'digits'" in refused["message"]
+
+
 def test_nobody_gives_themselves_rights(client: Client) -> None:
     token = let_in(client, "anna", "operator", "approver")
 
@@ -135,6 +188,21 @@ def test_the_page_shows_a_token_once_and_disabled_buttons_with_the_reason(office
     assert why in stopped.text
 
 
+def test_the_page_takes_models_and_shows_them(office: Office) -> None:
+    with TestClient(make_dashboard(office.context, "first"), follow_redirects=False) as browser:
+        assert browser.post("/login", data={"token": "first"}).status_code == 303
+        form = {"form_token": token_of(browser), "roles": ["operator"], "reason": "night shift"}
+        made = browser.post("/people", data={**form, "name": "anna", "models": "weather, digits"}).text
+        wrong = browser.post("/people", data={**form, "name": "bo", "models": "Digits"})
+        browser.post("/people/anna/roles", data={**form, "models": ""})
+        after = browser.get("/people").text
+
+    assert "<td>digits, weather</td>" in made
+    assert 'name="models" maxlength="4000" value="digits weather"' in made
+    assert (wrong.status_code, "got &#39;Digits&#39;" in wrong.text) == (400, True)
+    assert "<td>digits, weather</td>" not in after
+
+
 def token_of(browser: TestClient) -> str:
     found = re.search(r'name="form_token" value="([0-9a-f]{64})"', browser.get("/").text)
     assert found is not None
@@ -151,6 +219,12 @@ def test_people_on_the_command_line(office: Office, tmp_path: Path) -> None:
         refused = anna.muster("device", "token", "berlin-1")
         listed = admin.muster("people", "list")
         roleless = admin.muster("people", "add", "bo")
+        few = admin.muster(
+            *("people", "change", "anna", "--role", "operator", "--model", "digits", "--model", "weather")
+        )
+        own = anna.muster("people", "me")
+        everyone = json.loads(admin.muster("people", "list", "-o", "json").out)
+        wrong = admin.muster("people", "change", "anna", "--role", "operator", "--model", "Digits")
         changed = admin.muster("people", "change", "anna", "--role", "operator")
         renewed = admin.muster("people", "renew", "anna")
         stale = anna.muster("people", "me")
@@ -160,6 +234,11 @@ def test_people_on_the_command_line(office: Office, tmp_path: Path) -> None:
     assert (refused.code, "this takes operator or admin" in refused.err) == (4, True)
     assert "anna" in listed.out
     assert (roleless.code, "--role" in roleless.err) == (2, True)
+    assert (few.code, few.out.strip()) == (0, "anna is operator of digits, weather")
+    assert re.search(r"models +digits, weather\n", own.out) is not None
+    assert [one["models"] for one in everyone] == [None, ["digits", "weather"]]
+    assert re.search(r"MODELS .*\n.* all ", listed.out) is not None
+    assert (wrong.code, "names of models" in wrong.err) == (1, True)
     assert (changed.code, changed.out.strip()) == (0, "anna is operator")
     assert renewed.out.startswith("msp1.")
     assert (stale.code, "send your token" in stale.err) == (4, True)

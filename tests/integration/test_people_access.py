@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from muster_controller.api.access import ROUTES, right_of
+from muster_controller.api.access import ROUTES, takes_of
 from muster_controller.api.app import PREFIX
 from muster_controller.domain.people import RIGHTS, ROLES, Person, Right, Role
 from muster_controller.service import people
+from muster_controller.service.context import Context
 from muster_controller.web.access import FORMS, refusal
 from muster_controller.web.app import make_dashboard
 from muster_models.errors import ForbiddenError
@@ -26,6 +27,7 @@ UNKNOWN = "/{rest:path}"  # what is not there
 class Staffed:
     """A controller with one person of each role, and their tokens."""
 
+    context: Context
     client: Client
     tokens: dict[Role, str]
     dashboard: TestClient
@@ -43,7 +45,7 @@ def staffed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staffed]:
         assert token is not None
         tokens[role] = token
     dashboard = TestClient(make_dashboard(office.context, office.opened.token), follow_redirects=False)
-    yield Staffed(Client(office), tokens, dashboard)
+    yield Staffed(office.context, Client(office), tokens, dashboard)
     office.opened.close()
 
 
@@ -68,7 +70,7 @@ def test_every_route_of_the_openapi_document_has_a_right_and_no_right_lacks_its_
 
 def test_a_route_that_is_not_in_the_table_answers_nobody() -> None:
     with pytest.raises(ForbiddenError, match="no role was given"):
-        right_of("POST", "/devices/{device}/launch")
+        takes_of("POST", "/devices/{device}/launch")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -76,7 +78,7 @@ def test_each_role_is_let_through_exactly_where_its_rights_allow(staffed: Staffe
     wrong = []
     for method, path in documented(staffed.client):
         answer = staffed.client.ask(method, filled(path), token=staffed.tokens[role])
-        allowed = ROUTES[method, path] in RIGHTS[role]
+        allowed = ROUTES[method, path].right in RIGHTS[role]
         if (answer.status_code != FORBIDDEN) is not allowed:
             wrong.append((method, path, answer.status_code, answer.text))
 
@@ -89,7 +91,7 @@ def filled(path: str) -> str:
 
 
 def test_what_only_looks_takes_the_right_to_read_and_what_changes_takes_more() -> None:
-    looks = {route for route, right in ROUTES.items() if right is Right.READ and route[1] != UNKNOWN}
+    looks = {route for route, takes in ROUTES.items() if takes.right is Right.READ and route[1] != UNKNOWN}
     gets = {route for route in ROUTES if route[0] in {"GET", "HEAD"} and route[1] != UNKNOWN}
 
     assert gets - looks == {("GET", "/samples/{number}/rows")}  # rows of calls are no figures
@@ -97,7 +99,7 @@ def test_what_only_looks_takes_the_right_to_read_and_what_changes_takes_more() -
 
 
 def test_people_and_keys_are_the_admins_alone() -> None:
-    administered = {path for (_, path), right in ROUTES.items() if right is Right.ADMINISTER}
+    administered = {path for (_, path), takes in ROUTES.items() if takes.right is Right.ADMINISTER}
 
     assert {role for role in ROLES if Right.ADMINISTER in RIGHTS[role]} == {"admin"}
     assert administered == {
@@ -155,7 +157,7 @@ def test_each_form_is_refused_on_the_server_exactly_where_its_button_is_disabled
     answers = {path: browser.post(path, data={"form_token": token[1]}) for path in forms if path != "/logout"}
 
     for path, answer in answers.items():
-        said = refusal(person, path)
+        said = refusal(staffed.context, person, path)
         assert (answer.status_code == FORBIDDEN) is bool(said), path
         assert said in answer.text.replace("&#39;", "'")
     assert ("disabled" in shown) is (role != "admin")

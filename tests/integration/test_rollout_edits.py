@@ -154,6 +154,23 @@ def test_who_was_revoked_or_lost_the_role_counts_no_more(room: Room, roles: list
     assert room.waiting(number) == f"1 of 2 approvals by approver; bo, who approved as approver, {what}"
 
 
+def test_whose_approval_was_of_a_model_they_lost_counts_no_more(room: Room) -> None:
+    number = room.start(start_at=room.office.clock.now + HOUR / 2)
+    room.approve(BO, number)
+    room.approve(CARL, number)
+    room.tick()
+    phases = [room.phase(number)]
+    for models in (["digits", "weather"], ["weather"], None):
+        people.change(room.office.context, OPERATOR, "bo", roles=["approver"], models=models)
+        phases.append(room.phase(number))
+    room.tick(HOUR / 2 + 1)
+
+    assert phases == ["scheduled", "scheduled", "pending-approval", "pending-approval"]
+    assert room.waiting(number) == (
+        "1 of 2 approvals by approver; bo, who approved as approver, is approver of weather since"
+    )
+
+
 def lose(room: Room, roles: list[str] | None) -> None:
     if roles is None:
         people.revoke(room.office.context, OPERATOR, "bo", "left")

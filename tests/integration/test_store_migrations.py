@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import Engine, inspect, text
 from sqlmodel import select
 
+from muster_controller.domain.people import Person
 from muster_controller.domain.rollouts.draw import Cuts
 from muster_controller.domain.rollouts.machine import Code
 from muster_controller.domain.rollouts.members import Failure
 from muster_controller.stepping import course_of
-from muster_controller.store import certificates, enrolment, rollouts
+from muster_controller.store import certificates, enrolment, people, rollouts
 from muster_controller.store.engine import Reading, Unit, migrate, open_database, unmigrate
 from muster_controller.store.tables import Device, EnrolmentToken
 from support import databases
@@ -76,6 +77,37 @@ def test_base_head_base_head_with_data(engine: Engine) -> None:
     migrate(engine)
     with Reading(engine) as session:
         assert session.exec(select(Device.id)).all() == []
+
+
+PERSON = (
+    "INSERT INTO person (name, roles, token, created_at, created_by, token_at) "
+    "VALUES ('{0}', '[\"operator\"]', 'digest of {0}', 1, 'operator', 1)"
+)
+
+
+def test_people_are_over_all_models_on_the_way_up_and_not_on_the_way_down(engine: Engine) -> None:
+    migrate(engine)
+    unmigrate(engine, "0013")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(PERSON.format("anna"))
+        connection.exec_driver_sql(PERSON.format("bo"))
+    migrate(engine)
+    with Unit(engine) as session:
+        before = [held.person.models for held in people.everybody(session)]
+        people.change(session, Person("bo", ("operator",), ("digits",)))
+    with Unit(engine) as session:
+        some = people.everybody(session)[1].person.models
+        people.change(session, Person("anna", ("operator",)))
+    with engine.begin() as connection:
+        everywhere = (
+            connection.exec_driver_sql("SELECT name FROM person WHERE models IS NULL").scalars().all()
+        )
+    unmigrate(engine, "0013")
+    with engine.begin() as connection:
+        kept = connection.exec_driver_sql("SELECT name FROM person WHERE revoked_at IS NULL").scalars().all()
+
+    assert (before, some) == ([None, None], ("digits",))
+    assert everywhere == kept == ["anna"], "an older controller would take bo as over all models"
 
 
 def draw_of_then(names: list[str]) -> tuple[Cuts, dict[str, int]]:

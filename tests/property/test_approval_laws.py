@@ -146,6 +146,20 @@ def test_who_lost_a_role_counts_no_more_by_it_and_others_as_before(
     assert people(back) == people(lost)
 
 
+@given(POLICIES, APPROVALS, NOWS, st.sampled_from([("auditor",), ("operator", "approver", "admin")]))
+def test_who_lost_the_model_counts_no_more_in_any_role_and_others_as_before(
+    policy: Approval, approvals: list[Given], now: float, roles: tuple[str, ...]
+) -> None:
+    def people(given: list[Given]) -> set[str]:
+        return {one.person for one in counting(policy, given, digest=THIS, barred=(AUTHOR,), now=now)}
+
+    lost = [disowned(one, roles, elsewhere=("w",)) if one.person == "bo" else one for one in approvals]
+    back = [disowned(one, ("operator", "approver", "admin")) for one in lost]
+
+    assert people(lost) == people(approvals) - {"bo"}
+    assert people(back) == people(lost)
+
+
 @given(st.none() | POLICIES, st.none() | POLICIES, APPROVALS, NOWS)
 def test_what_an_edit_may_make_of_a_policy_is_never_met_by_less(
     before: Approval | None, after: Approval | None, approvals: list[Given], now: float

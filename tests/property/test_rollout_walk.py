@@ -93,6 +93,7 @@ def every_event(plan: Plan, state: State, now: float) -> list[Event]:
         Approve("anna", "approver", "my own", digest, now),
         Disown("berta", (), now),
         Disown("berta", ("operator", "approver"), now),
+        Disown("berta", ("operator", "approver"), now, ("weather",)),
         *(
             Edit("dina", "fewer", replace(plan, **other), facts)
             for facts in every_facts(now)

@@ -189,6 +189,23 @@ def test_who_is_given_the_role_again_must_look_again() -> None:
     assert world.state.phase is RolloutPhase.SCHEDULED
 
 
+def test_who_is_over_other_models_since_counts_no_more() -> None:
+    world = waiting(start_at=LATER)
+    approve(world, "berta", "carl")
+    before = world.state
+    kept = world.order(Disown("berta", ("approver",), world.now, (world.plan.model, "weather"))).state
+    world.order(Disown("berta", ("approver",), world.now, ("radar", "weather")))
+    lost = world.state
+    world.order(Disown("berta", ("approver",), world.now))
+
+    assert kept is before
+    assert lost.waiting == (
+        "1 of 2 approvals by approver; "
+        "berta, who approved as approver, is approver of radar and weather since"
+    )
+    assert world.state.phase is RolloutPhase.PENDING_APPROVAL
+
+
 def test_what_others_approved_and_other_roles_change_nothing() -> None:
     world = waiting(start_at=LATER)
     approve(world, "berta", "carl")

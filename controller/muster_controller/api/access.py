@@ -1,8 +1,12 @@
-"""Which right each route of the API takes: one table. A route that is not in it answers nobody."""
+"""Which right each route of the API takes, and for what: one table. A route that is not in it answers nobody.
+
+What changes something names its subject, see ``service.subjects``; reading is over everything.
+"""
 
 from typing import Final
 
 from muster_controller.domain.people import Right
+from muster_controller.service.subjects import Subject, Takes
 from muster_models.errors import ForbiddenError
 
 _TABLE: Final = {
@@ -69,69 +73,77 @@ _TABLE: Final = {
         DELETE /{rest:path}
     """,  # the last six are what is not there: the answer says so
     Right.OPERATE: """
-        POST /devices/tokens
-        POST /devices/{device}/revoke
-        PUT /devices/{device}/labels
-        POST /admission/tokens
-        POST /admission/tokens/{token}/revoke
-        POST /admission/requests/{code}/accept
-        POST /admission/requests/{code}/refuse
-        POST /models/{model}/start
-        POST /versions
-        POST /versions/{digest}/withdraw
-        PUT /blobs/{sha256}
-        PUT /repository/roles
-        PUT /repository/roles/{role}
-        POST /labels
-        POST /rollouts
-        POST /rollouts/{number}/edit
-        POST /rollouts/{number}/resume
-        POST /rollouts/{number}/promote
-        POST /rollouts/{number}/abort
-        POST /rollouts/{number}/retry
-        POST /rollouts/{number}/rollback
-        POST /drills
-        POST /alarms/{number}/acknowledge
-        POST /silences
-        POST /silences/{number}/end
-        POST /webhooks/{name}/test
-        POST /jobs/{number}/finish
-        POST /jobs/{number}/retry
-        PUT /reporting
-        POST /reporting/reset
-        POST /samples
-        GET /samples/{number}/rows
-        POST /samples/{number}/delete
+        POST /devices/tokens  fleet
+        POST /devices/{device}/revoke  fleet
+        PUT /devices/{device}/labels  fleet
+        POST /admission/tokens  fleet
+        POST /admission/tokens/{token}/revoke  fleet
+        POST /admission/requests/{code}/accept  fleet
+        POST /admission/requests/{code}/refuse  fleet
+        POST /models/{model}/start  model
+        POST /versions  body
+        POST /versions/{digest}/withdraw  version
+        PUT /blobs/{sha256}  nothing
+        PUT /repository/roles  body
+        PUT /repository/roles/{role}  role
+        POST /labels  body
+        POST /rollouts  body
+        POST /rollouts/{number}/edit  rollout
+        POST /rollouts/{number}/resume  rollout
+        POST /rollouts/{number}/promote  rollout
+        POST /rollouts/{number}/abort  rollout
+        POST /rollouts/{number}/retry  rollout
+        POST /rollouts/{number}/rollback  rollout
+        POST /drills  body
+        POST /alarms/{number}/acknowledge  alarm
+        POST /silences  body
+        POST /silences/{number}/end  silence
+        POST /webhooks/{name}/test  fleet
+        POST /jobs/{number}/finish  job
+        POST /jobs/{number}/retry  job
+        PUT /reporting  fleet
+        POST /reporting/reset  fleet
+        POST /samples  body
+        GET /samples/{number}/rows  sample
+        POST /samples/{number}/delete  sample
     """,
     Right.APPROVE: """
-        POST /rollouts/{number}/approve
-        POST /rollouts/{number}/withhold
+        POST /rollouts/{number}/approve  rollout
+        POST /rollouts/{number}/withhold  rollout
     """,
     Right.STOP: """
-        POST /models/{model}/stop
-        POST /rollouts/{number}/pause
+        POST /models/{model}/stop  model
+        POST /rollouts/{number}/pause  rollout
     """,
     Right.ADMINISTER: """
-        POST /people
-        POST /people/{name}/token
-        PUT /people/{name}/roles
-        POST /people/{name}/revoke
-        POST /online-keys
-        PUT /repository
+        POST /people  fleet
+        POST /people/{name}/token  fleet
+        PUT /people/{name}/roles  fleet
+        POST /people/{name}/revoke  fleet
+        POST /online-keys  fleet
+        PUT /repository  fleet
     """,
 }
+
+
+def _takes(right: Right, subject: list[str]) -> Takes:
+    return Takes(right, Subject.NOTHING if right is Right.READ else Subject(*subject))
+
+
 ROUTES: Final = {
-    tuple(line.split()): right for right, lines in _TABLE.items() for line in lines.strip().splitlines()
+    (method, path): _takes(right, subject)
+    for right, lines in _TABLE.items()
+    for method, path, *subject in map(str.split, lines.strip().splitlines())
 }
 
 
-def right_of(method: str, path: str) -> Right:
+def takes_of(method: str, path: str) -> Takes:
     """Return what a route takes; ``path`` is its template below ``/api/v1``.
 
     Raises:
         ForbiddenError: The route is not in the table.
     """
-    right = ROUTES.get((method, path))
-    if right is None:
+    takes = ROUTES.get((method, path))
+    if takes is None:
         raise ForbiddenError(f"{method} {path}: no role was given this")
-    return right
+    return takes

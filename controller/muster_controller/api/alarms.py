@@ -7,7 +7,7 @@ from pydantic import Field
 
 from muster_controller.api.documents import Body, ReasonBody
 from muster_controller.api.limits import DEFAULT, Cursor, Limit
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Actor, Asks, Here
 from muster_controller.domain.alarms.silences import Matcher
 from muster_controller.service import alarms, jobs
 from muster_controller.service.alarms import SilenceView, WebhookView
@@ -59,9 +59,10 @@ def list_silences(
 
 
 @router.post("/silences", status_code=201)
-def add_silence(context: Here, actor: Actor, body: SilenceBody) -> SilenceView:
+def add_silence(context: Here, asks: Asks, body: SilenceBody) -> SilenceView:
     """Tell nobody of some alarms for a while."""
     matcher = Matcher(body.model, body.kind, body.level, body.where)
+    actor = asks.about([body.model or None])
     return alarms.add_silence(context, actor, matcher, seconds=body.seconds, reason=body.reason)
 
 

@@ -20,7 +20,7 @@ from muster_controller.api import (
     status,
     versions,
 )
-from muster_controller.api.auth import PREFIX, require_person
+from muster_controller.api.auth import PREFIX, require_right
 from muster_controller.api.limits import MAX_BODY_BYTES, BodyLimit
 from muster_controller.service.context import Context
 from muster_controller.service.people import open_door
@@ -48,7 +48,7 @@ def make_api(context: Context, token: str) -> FastAPI:
     app.state.door = open_door(context, token)
     errors.install(app)
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, streamed=f"{PREFIX}/blobs/")
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_person)])
+    router = APIRouter(prefix=PREFIX, dependencies=[Depends(require_right)])
     for room in ROOMS:
         router.include_router(room.router)
     router.add_api_route("/{rest:path}", _unknown, methods=METHODS, include_in_schema=False)

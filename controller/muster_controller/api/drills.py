@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from muster_controller.api.documents import ReasonBody
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Asks, Here
 from muster_controller.service import drills
 from muster_controller.service.drills import PATIENCE_SECONDS, DrillRequest, DrillView
 from muster_controller.store.views.paging import Page
@@ -29,10 +29,10 @@ def list_drills(context: Here, model: str | None = None) -> Page[DrillView]:
 
 
 @router.post("", status_code=201)
-def start_drill(context: Here, actor: Actor, body: DrillBody) -> DrillView:
+def start_drill(context: Here, asks: Asks, body: DrillBody) -> DrillView:
     """Rehearse a rollback: devices go to another version and back, and the way back is timed."""
     wanted = DrillRequest(body.model, body.where, body.devices, body.other, body.patience_seconds)
-    return drills.start(context, actor, wanted, body.reason)
+    return drills.start(context, asks.about([body.model]), wanted, body.reason)
 
 
 @router.get("/{number}")

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Asks, Here
 from muster_controller.service import label_pushing, labels
+from muster_controller.service.label_lines import models_named
 from muster_controller.service.label_pushing import Pushed
 from muster_controller.service.label_views import ArmsView, LabelsView
 from muster_controller.service.labels import LabelQuery
@@ -22,10 +23,14 @@ _BODY = {
 
 
 @router.post("/labels", openapi_extra=_BODY)
-async def push_labels(context: Here, actor: Actor, request: Request) -> Pushed:
+async def push_labels(context: Here, asks: Asks, request: Request) -> Pushed:
     """Take in the truth about predictions; what was pushed before changes nothing."""
     body = await request.body()
-    return await run_in_threadpool(label_pushing.push_labels, context, actor, body)
+
+    def push() -> Pushed:
+        return label_pushing.push_labels(context, asks.about(models_named(body)), body)
+
+    return await run_in_threadpool(push)
 
 
 @router.get("/models/{model}/labels")

@@ -13,9 +13,12 @@ router = APIRouter(prefix="/people", tags=["people"])
 
 
 class RolesBody(ReasonBody):
-    """The roles somebody has from now on."""
+    """The roles somebody has from now on, and over which models."""
 
     roles: list[Role] = Field(min_length=1)
+    models: list[str] | None = Field(
+        default=None, description="That the roles are for, also such as are not there yet; all when left out."
+    )
 
 
 class PersonBody(RolesBody):
@@ -39,7 +42,7 @@ def show_me(who: Who) -> PersonView:
 @router.post("", status_code=201)
 def add(context: Here, actor: Actor, body: PersonBody) -> PersonView:
     """Let somebody in; the token is shown this once."""
-    return people.add(context, actor, body.name, roles=body.roles, reason=body.reason)
+    return people.add(context, actor, body.name, roles=body.roles, models=body.models, reason=body.reason)
 
 
 @router.post("/{name}/token")
@@ -50,8 +53,8 @@ def renew(context: Here, actor: Actor, name: str, body: ReasonBody) -> PersonVie
 
 @router.put("/{name}/roles")
 def change(context: Here, actor: Actor, name: str, body: RolesBody) -> PersonView:
-    """Give somebody other roles."""
-    return people.change(context, actor, name, roles=body.roles, reason=body.reason)
+    """Give somebody other roles, over other models."""
+    return people.change(context, actor, name, roles=body.roles, models=body.models, reason=body.reason)
 
 
 @router.post("/{name}/revoke")

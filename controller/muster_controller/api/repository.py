@@ -4,10 +4,11 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from muster_controller.api.documents import Body, Document, unarmour
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Actor, Asks, Here
 from muster_controller.service import publishing
 from muster_controller.service.context import OnlineKeys
 from muster_controller.service.publishing import RepositoryView, RoleView
+from muster_controller.service.subjects import model_of_role
 
 router = APIRouter(tags=["repository"])
 
@@ -56,8 +57,9 @@ def install(context: Here, actor: Actor, body: InstallBody) -> RepositoryView:
 
 
 @router.put("/repository/roles")
-def accept_documents(context: Here, actor: Actor, body: RolesBody) -> RepositoryView:
+def accept_documents(context: Here, asks: Asks, body: RolesBody) -> RepositoryView:
     """Take newly signed documents of several roles at once."""
+    actor = asks.about(map(model_of_role, body.documents))
     documents = {role: unarmour(document) for role, document in body.documents.items()}
     return publishing.accept_documents(context, actor, documents)
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from muster_controller.api.documents import Body, ReasonBody
 from muster_controller.api.limits import DEFAULT, Cursor, Limit
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Actor, Asks, Here
 from muster_controller.service import (
     rollout_devices,
     rollout_edits,
@@ -20,6 +20,7 @@ from muster_controller.service.rollout_plans import RolloutRequest
 from muster_controller.service.rollout_preview import PlanView
 from muster_controller.service.rollout_views import Outcome, RolloutDetail, RolloutDeviceView
 from muster_controller.service.rollouts import WayBack
+from muster_controller.service.versions import model_asked
 from muster_controller.store.views.paging import Page
 from muster_controller.store.views.rollouts import EvidenceView, RolloutFilter, RolloutView
 
@@ -131,8 +132,9 @@ def plan_rollout(context: Here, actor: Actor, body: PlanBody) -> PlanView:
 
 
 @router.post("/rollouts", status_code=201)
-def start_rollout(context: Here, actor: Actor, body: PlanBody) -> RolloutDetail:
+def start_rollout(context: Here, asks: Asks, body: PlanBody) -> RolloutDetail:
     """Start a rollout."""
+    actor = asks.about(model_asked(context, body.version))
     return rollouts.start_rollout(context, actor, body.request(), body.reason)
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from muster_controller.api.documents import Body, ReasonBody
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Actor, Asks, Here
 from muster_controller.service import samples
 from muster_controller.service.samples import SampleBatchView, SampleOrderView, SampleRequest
 from muster_controller.store.views.paging import Page
@@ -31,10 +31,10 @@ def list_samples(context: Here) -> Page[SampleOrderView]:
 
 
 @router.post("/samples", status_code=201)
-def order_sample(context: Here, actor: Actor, body: SampleBody) -> SampleOrderView:
+def order_sample(context: Here, asks: Asks, body: SampleBody) -> SampleOrderView:
     """Order rows; a device follows only where its own settings allow it."""
     wanted = SampleRequest(body.model, body.where, body.rows, body.seconds, body.reason)
-    return samples.order(context, actor, wanted)
+    return samples.order(context, asks.about([body.model]), wanted)
 
 
 @router.get("/samples/{number}")

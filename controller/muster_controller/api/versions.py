@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from muster_controller.api.documents import Body, Document, ReasonBody, unarmour
 from muster_controller.api.limits import DEFAULT, Cursor, Limit
-from muster_controller.api.parts import Actor, Here
+from muster_controller.api.parts import Actor, Asks, Here
 from muster_controller.service import bootstrap, publishing, versions
 from muster_controller.service.bootstrap import BootstrapView
 from muster_controller.service.publishing import Submission
@@ -67,11 +67,11 @@ def list_versions(
 
 
 @router.post("/versions", status_code=201)
-def release(context: Here, actor: Actor, body: ReleaseBody) -> VersionDetail:
-    """Publish a version whose files were uploaded."""
+def release(context: Here, asks: Asks, body: ReleaseBody) -> VersionDetail:
+    """Publish a version whose files were uploaded; with new targets it is about all models."""
     targets = None if body.targets is None else unarmour(body.targets)
     submission = Submission(unarmour(body.manifest), unarmour(body.role), targets)
-    return publishing.release(context, actor, submission)
+    return publishing.release(context, asks.about(submission.models()), submission)
 
 
 @router.get("/versions/{name}")

@@ -1,6 +1,6 @@
 """``muster people``: who may use this controller, and in which roles."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -22,10 +22,15 @@ Roles = Annotated[
     tuple[Role, ...],
     Parameter(name="--role", negative="", help="auditor, operator, approver or admin; several add up."),
 ]
+Models = Annotated[
+    tuple[str, ...],
+    Parameter(name="--model", negative="", help="That the roles are for, once or more; all when left out."),
+]
 Reason = Annotated[str, Parameter(help="Why, for the audit trail.")]
 COLUMNS = {
     "person": "name",
     "roles": "roles",
+    "models": "models",
     "may": "rights",
     "token since": "token_since",
     "let in by": "created_by",
@@ -34,11 +39,19 @@ COLUMNS = {
 
 
 @app.command
-def add(name: str, /, *, role: Roles = (), reason: Reason = "", connection: Connection = HERE) -> None:
+def add(
+    name: str,
+    /,
+    *,
+    role: Roles = (),
+    model: Models = (),
+    reason: Reason = "",
+    connection: Connection = HERE,
+) -> None:
     """Let somebody in; their token is printed this once."""
-    _require(role)
+    body = _body(role, model, reason)
     with connection.open() as api:
-        made = api.post("/people", {"name": name, "roles": list(role), "reason": reason})
+        made = api.post("/people", {"name": name, **body})
     _hand_over(made, connection)
 
 
@@ -50,7 +63,7 @@ def list_people(*, connection: Connection = HERE) -> None:
     if connection.output == "json":
         write_json(people)
     else:
-        write_table(people, COLUMNS, empty="nobody")
+        write_table([_shown(person) for person in people], COLUMNS, empty="nobody")
 
 
 @app.command
@@ -61,7 +74,8 @@ def me(*, connection: Connection = HERE) -> None:
     if connection.output == "json":
         write_json(person)
     else:
-        write_fields(person, {"person": "name", "roles": "roles", "may": "rights"})
+        fields = {"person": "name", "roles": "roles", "models": "models", "may": "rights"}
+        write_fields(_shown(person), fields)
 
 
 @app.command
@@ -73,12 +87,21 @@ def renew(name: str, /, *, reason: Reason = "", connection: Connection = HERE) -
 
 
 @app.command
-def change(name: str, /, *, role: Roles = (), reason: Reason = "", connection: Connection = HERE) -> None:
-    """Give somebody other roles, instead of those they have."""
-    _require(role)
+def change(
+    name: str,
+    /,
+    *,
+    role: Roles = (),
+    model: Models = (),
+    reason: Reason = "",
+    connection: Connection = HERE,
+) -> None:
+    """Give somebody other roles and models, instead of those they have; without a model over all."""
+    body = _body(role, model, reason)
     with connection.open() as api:
-        changed = api.put(f"/people/{name}/roles", {"roles": list(role), "reason": reason})
-    write_outcome(connection.output, changed, f"{name} is {', '.join(changed['roles'])}")
+        changed = api.put(f"/people/{name}/roles", body)
+    models = f" of {', '.join(changed['models'])}" if changed["models"] else ""
+    write_outcome(connection.output, changed, f"{name} is {', '.join(changed['roles'])}{models}")
 
 
 @app.command
@@ -89,9 +112,14 @@ def revoke(name: str, /, *, reason: Reason = "", connection: Connection = HERE) 
     write_outcome(connection.output, gone, f"the token of {name} is revoked")
 
 
-def _require(roles: tuple[Role, ...]) -> None:
+def _body(roles: tuple[Role, ...], models: tuple[str, ...], reason: str) -> dict[str, object]:
     if not roles:
         raise UsageError("name the roles: --role auditor|operator|approver|admin, once or more")
+    return {"roles": list(roles), "models": list(models) or None, "reason": reason}
+
+
+def _shown(person: dict[str, Any]) -> dict[str, Any]:
+    return {**person, "models": person["models"] or "all"}
 
 
 def _hand_over(made: dict[str, str], connection: Connection) -> None:

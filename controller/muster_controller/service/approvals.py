@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from muster_controller.domain.people import Person
+from muster_controller.domain.people import Person, Right, must
 from muster_controller.domain.rollouts import machine as rollout
 from muster_controller.domain.rollouts.machine import State
 from muster_controller.domain.rollouts.planning.approval import (
@@ -22,7 +22,7 @@ from muster_controller.service.context import Context, Deed
 from muster_controller.service.people import count_holders, current
 from muster_controller.service.rollout_views import RolloutDetail
 from muster_controller.service.rollouts import apply, show_rollout, subject_of
-from muster_controller.stepping import course_of
+from muster_controller.stepping import Course, course_of
 from muster_controller.store import rollouts as store
 from muster_models.errors import ConflictError, ForbiddenError, RequestError
 
@@ -109,7 +109,7 @@ def approve(
     with context.unit() as session:
         course = course_of(session, number)
         policy = _policy(course.plan, course.state)
-        role = _role(_as_now(session, who), policy, course.state)
+        role = _role(_as_now(session, who), course, policy)
         digest = approved(course.plan, course.state)
         if seen is not None and seen != digest:
             raise ConflictError(
@@ -130,13 +130,13 @@ def withhold(context: Context, who: Person, number: int, *, reason: str) -> Roll
     Raises:
         NotFoundError: No such rollout.
         RequestError: No reason was given.
-        ForbiddenError: The person has no role that the plan names.
+        ForbiddenError: The person has no role that the plan names, or not for this model.
         ConflictError: The rollout does not wait for approval.
     """
     _require(reason)
     with context.unit() as session:
         course = course_of(session, number)
-        role = _held(_as_now(session, who), _policy(course.plan, course.state))
+        role = _held(_as_now(session, who), course, _policy(course.plan, course.state))
         event = rollout.Withhold(who.name, role, reason, context.clock())
         deed = Deed(who.name, "rollout.withhold", subject_of(number), reason, {"role": role})
         apply(context, session, number, event, deed=deed)
@@ -160,18 +160,18 @@ def _policy(plan: Plan, state: State) -> Approval:
     return plan.approval
 
 
-def _role(who: Person, policy: Approval, state: State) -> str:
-    if who.name in state.authors:
-        what = "started" if who.name == state.author else "edited"
+def _role(who: Person, course: Course, policy: Approval) -> str:
+    if who.name in course.state.authors:
+        what = "started" if who.name == course.state.author else "edited"
         raise ForbiddenError(f"{who.name} {what} this rollout: somebody else must agree")
-    return _held(who, policy)
+    return _held(who, course, policy)
 
 
-def _held(who: Person, policy: Approval) -> str:
+def _held(who: Person, course: Course, policy: Approval) -> str:
+    must(who, Right.APPROVE, course.plan.model)
     held = [role for role in policy.roles if role in who.roles]
     if not held:
-        expected = " or ".join(policy.roles)
-        raise ForbiddenError(f"{who.name} is {' and '.join(who.roles)}; the plan asks for {expected}")
+        raise ForbiddenError(f"{who}; the plan asks for {' or '.join(policy.roles)}")
     return held[0]
 
 
@@ -198,7 +198,7 @@ def _view(session: Session, plan: Plan, state: State, *, now: float) -> Approval
         needed=policy.needed,
         roles=policy.roles,
         expires_seconds=policy.expires_seconds,
-        holders=count_holders(session, policy.roles, barred=barred),
+        holders=count_holders(session, policy.roles, model=plan.model, barred=barred),
         author=state.author,
         editors=state.editors,
         given=tuple(_given(policy, one, digest=digest, barred=barred, now=now) for one in state.approvals),

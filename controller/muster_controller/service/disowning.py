@@ -4,20 +4,25 @@ So there is no instant between. Whoever decides a step on what was read before, 
 that another step was saved since, and decides anew.
 """
 
-from collections.abc import Collection
-
 from sqlmodel import Session
 
+from muster_controller.domain.people import Person
 from muster_controller.domain.rollouts import machine as rollout
 from muster_controller.service.context import Context
 from muster_controller.stepping import Stepping, course_of
 from muster_controller.store import rollouts
 
 
-def disown(context: Context, session: Session, person: str, roles: Collection[str]) -> None:
-    """Let what somebody approved count no more where ``roles``, all that they have now, do not hold it up."""
+def disown(context: Context, session: Session, person: Person) -> None:
+    """Let what somebody approved count no more where the roles they have now do not hold it up.
+
+    Args:
+        context: Of this controller.
+        session: Of the change.
+        person: As they are from now on; without a role when they were revoked.
+    """
     now, stepping = context.clock(), Stepping(context.settings)
-    event = rollout.Disown(person, tuple(roles), now)
+    event = rollout.Disown(person.name, person.roles, now, person.models)
     for stored in rollouts.in_phases(session, rollouts.LIVE):
         course = course_of(session, stored.id)
         decision = rollout.decide(course.plan, course.state, event)

@@ -98,6 +98,22 @@ def read_lines(body: bytes) -> list[Line]:
     return found
 
 
+def models_named(body: bytes) -> Iterator[str]:
+    """Yield the models that the lines of a push are about; a line that cannot be read is about none.
+
+    Raises:
+        RequestError: As from ``read_lines``.
+    """
+    for one in read_lines(body):
+        match one:
+            case IdLine(named=named):
+                yield named.model
+            case CountsLine(model=model):
+                yield model
+            case Refusal():
+                pass
+
+
 def _parts(body: bytes) -> Iterable[tuple[int, bytes]]:
     if body.lstrip()[:1] == b"[":
         try:

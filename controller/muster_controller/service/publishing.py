@@ -2,7 +2,7 @@
 
 import base64
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from muster_controller.service.context import Context, Deed, OnlineKeys, record
@@ -69,6 +69,12 @@ class Submission:
     manifest: bytes
     role: bytes
     targets: bytes | None = None
+
+    def models(self) -> Iterator[str | None]:
+        """Yield whose it is: the manifest's model, and None, the fleet, where new targets came along."""
+        yield manifests.parse(self.manifest).model
+        if self.targets is not None:
+            yield None
 
 
 def show_repository(context: Context) -> RepositoryView:

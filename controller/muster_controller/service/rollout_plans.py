@@ -57,10 +57,17 @@ def make_plan(context: Context, session: Session, request: RolloutRequest) -> Pl
         "previous": None,
     }
     if request.previous is not None:
-        document["previous"] = resolve(session, request.previous).digest
+        document["previous"] = _named(session, request.previous, release.manifest.model)
     else:
         document["previous"] = _common(context, session, parse_plan(document))
     return parse_plan(document)
+
+
+def _named(session: Session, name: str, model: str) -> str:
+    release = resolve(session, name)
+    if release.manifest.model != model:
+        raise RequestError(f"previous: expected a version of {model}, got {release.name}")
+    return release.digest
 
 
 def keep_seed(request: RolloutRequest, plan: Plan) -> RolloutRequest:
@@ -115,7 +122,8 @@ def find_obstacles(
             found.append(f"{release.name} was withdrawn")
     found += _unanswerable(session, plan)
     if plan.approval is not None:
-        found += too_few(session, plan.approval.roles, needed=plan.approval.needed, authors=authors)
+        asked = plan.approval
+        found += too_few(session, asked.roles, model=plan.model, needed=asked.needed, authors=authors)
     cohort = set(draw.cohort(plan, facts.devices))
     if not cohort:
         found.append(f"no device is {plan.selector!r}")

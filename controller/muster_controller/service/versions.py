@@ -1,6 +1,7 @@
 """Models and versions: looking at them, stopping and starting a model everywhere."""
 
 import re
+from collections.abc import Iterator
 
 from sqlmodel import Session
 
@@ -29,6 +30,18 @@ def resolve(session: Session, name: str) -> Release:
     if not (model and mark and version):
         raise RequestError(f"expected model@version or the digest of a manifest, got {name[:80]!r}")
     return store.find(session, model, version)
+
+
+def model_asked(context: Context, name: str) -> Iterator[str]:
+    """Yield the model of the version that ``model@version`` or a digest names, once it is asked for.
+
+    Raises:
+        RequestError: Neither of the two forms.
+        NotFoundError: No such version.
+    """
+    with context.reading() as session:
+        model = resolve(session, name).manifest.model
+    yield model
 
 
 def list_models(context: Context) -> tuple[ModelView, ...]:

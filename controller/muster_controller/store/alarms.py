@@ -154,6 +154,18 @@ def end_silence(session: Session, number: int, now: float) -> Silence:
     return _silence(row)
 
 
+def get_silence(session: Session, number: int) -> Silence:
+    """Return one silence.
+
+    Raises:
+        NotFoundError: No such silence.
+    """
+    row = session.get(SilenceRecord, number)
+    if row is None:
+        raise NotFoundError(f"no silence {number}")
+    return _silence(row)
+
+
 def silences(session: Session, *, now: float | None = None, limit: int = 1000) -> list[Silence]:
     """Return the silences that hold at ``now``, or all, newest first."""
     if now is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from muster_controller.domain.people import Person, Role, ordered
+from muster_controller.domain.people import Person, ordered
 from muster_controller.store.instants import milliseconds, seconds
 from muster_controller.store.people_tables import PersonRecord
 from muster_models.errors import ConflictError, NotFoundError
@@ -34,20 +34,26 @@ class Held:
     revoked: float | None
 
 
-def add(session: Session, name: str, roles: Iterable[Role], *, by: str, now: float) -> str:
+def add(session: Session, person: Person, *, by: str, now: float) -> str:
     """Store a person and return the text of the token.
 
     Raises:
         ConflictError: The name was used.
     """
-    row = session.get(PersonRecord, name)
+    row = session.get(PersonRecord, person.name)
     if row is not None:
         gone = "is" if row.revoked_at is None else "was, until revoked,"
-        raise ConflictError(f"{name!r} {gone} somebody else: expected a name that was never used")
+        raise ConflictError(f"{person.name!r} {gone} somebody else: expected a name that was never used")
     token, at = _make(), milliseconds(now)
     session.add(
         PersonRecord(
-            name=name, roles=list(roles), token=digest_of(token), created_at=at, created_by=by, token_at=at
+            name=person.name,
+            roles=list(person.roles),
+            models=_listed(person.models),
+            token=digest_of(token),
+            created_at=at,
+            created_by=by,
+            token_at=at,
         )
     )
     session.flush()
@@ -66,14 +72,14 @@ def renew(session: Session, name: str, now: float) -> str:
     return token
 
 
-def change(session: Session, name: str, roles: Iterable[Role]) -> None:
-    """Give a person other roles.
+def change(session: Session, person: Person) -> None:
+    """Give a person other roles, over other models.
 
     Raises:
         NotFoundError: No such person, or revoked.
     """
-    row = _active(session, name)
-    row.roles = list(roles)
+    row = _active(session, person.name)
+    row.roles, row.models = list(person.roles), _listed(person.models)
     session.add(row)
 
 
@@ -117,6 +123,10 @@ def _make() -> str:
     return f"{TOKEN_FORM}.{secrets.token_urlsafe(SECRET_BYTES)}"
 
 
+def _listed(models: Iterable[str] | None) -> list[str] | None:
+    return None if models is None else list(models)
+
+
 def _active(session: Session, name: str) -> PersonRecord:
     row = session.get(PersonRecord, name)
     if row is None or row.revoked_at is not None:
@@ -126,7 +136,7 @@ def _active(session: Session, name: str) -> PersonRecord:
 
 def _held(row: PersonRecord) -> Held:
     return Held(
-        person=Person(row.name, ordered(row.roles)),
+        person=Person(row.name, ordered(row.roles), None if row.models is None else tuple(row.models)),
         digest=row.token,
         since=seconds(row.created_at),
         by=row.created_by,

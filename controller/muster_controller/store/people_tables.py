@@ -15,6 +15,8 @@ class PersonRecord(SQLModel, table=True):
     __tablename__ = "person"
     name: str = Field(primary_key=True)
     roles: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    # Names of models that the roles are for; NULL for all.
+    models: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=True))
     token: str = Field(index=True, unique=True)  # SHA-256 of the token, in hex
     created_at: int
     created_by: str

@@ -10,7 +10,7 @@ from muster_controller.domain.alarms.silences import Matcher
 from muster_controller.service import alarms, history, jobs, versions
 from muster_controller.service.context import Context
 from muster_controller.store.views.alarms import AlarmFilter
-from muster_controller.web.view import Actor, Renderer
+from muster_controller.web.view import Actor, Asks, Renderer
 
 Text = Annotated[str, Form(max_length=400)]
 SECTION = "/alarms"
@@ -112,7 +112,7 @@ class AlarmActions:
 
     def add_silence(
         self,
-        actor: Actor,
+        asks: Asks,
         *,
         hours: Annotated[float, Form()],
         model: Text = "",
@@ -123,6 +123,7 @@ class AlarmActions:
     ) -> Response:
         """Tell nobody of some alarms for some hours; an empty field means any."""
         matcher = Matcher(model or None, kind or None, level or None, where or None)
+        actor = asks.about([matcher.model])
         alarms.add_silence(self._context, actor, matcher, seconds=hours * 3600, reason=reason)
         return _back("/silences")
 

@@ -44,7 +44,7 @@ FOR_EVER = "public, max-age=31536000, immutable"  # the path of a static file ho
 def make_dashboard(context: Context, token: str) -> FastAPI:
     """Return the dashboard of one controller; ``token`` is that of its folder."""
     sessions = Sessions(open_door(context, token))
-    renderer = Renderer(make_environment(context.clock), sessions, context.clock)
+    renderer = Renderer(make_environment(context.clock), sessions, context)
     live = Live(Changes(context.engine), sessions)
     site = FastAPI(openapi_url=None)
     site.include_router(Pages(context, renderer).router)

@@ -13,6 +13,7 @@ from muster_controller.web.view import Actor, Renderer
 
 Text = Annotated[str, Form(max_length=400)]
 Roles = Annotated[list[str] | None, Form(max_length=8)]
+Models = Annotated[str, Form(max_length=4000)]
 SECTION = "/people"
 
 
@@ -50,10 +51,17 @@ class PeopleActions:
         self._renderer.check_right(request)
 
     def add(
-        self, request: Request, actor: Actor, *, name: Text = "", roles: Roles = None, reason: Text = ""
+        self,
+        request: Request,
+        actor: Actor,
+        *,
+        name: Text = "",
+        roles: Roles = None,
+        models: Models = "",
+        reason: Text = "",
     ) -> Response:
         """Let somebody in, and show the token."""
-        made = people.add(self._context, actor, name, roles=roles or [], reason=reason)
+        made = people.add(self._context, actor, name, roles=roles or [], models=_named(models), reason=reason)
         return show(self._context, self._renderer, request, made)
 
     def renew(self, request: Request, actor: Actor, name: str, reason: Text = "") -> Response:
@@ -61,15 +69,22 @@ class PeopleActions:
         made = people.renew(self._context, actor, name, reason)
         return show(self._context, self._renderer, request, made)
 
-    def change(self, actor: Actor, name: str, *, roles: Roles = None, reason: Text = "") -> Response:
-        """Give somebody other roles."""
-        people.change(self._context, actor, name, roles=roles or [], reason=reason)
+    def change(
+        self, actor: Actor, name: str, *, roles: Roles = None, models: Models = "", reason: Text = ""
+    ) -> Response:
+        """Give somebody other roles, over other models."""
+        people.change(self._context, actor, name, roles=roles or [], models=_named(models), reason=reason)
         return RedirectResponse(SECTION, status_code=303)
 
     def revoke(self, actor: Actor, name: str, reason: Text = "") -> Response:
         """Refuse somebody's token."""
         people.revoke(self._context, actor, name, reason)
         return RedirectResponse(SECTION, status_code=303)
+
+
+def _named(models: str) -> list[str] | None:
+    """Return names that were written apart by spaces or commas; None, all models, where there is none."""
+    return models.replace(",", " ").split() or None
 
 
 def show(

@@ -13,8 +13,9 @@ from muster_controller.service import devices, rollout_edits, rollout_preview, r
 from muster_controller.service.context import Context
 from muster_controller.service.rollout_edits import Editable
 from muster_controller.service.rollout_preview import PlanView
+from muster_controller.service.subjects import Asking
 from muster_controller.web.plan_form import PlanForm, form_fields, read_form
-from muster_controller.web.view import Actor, Renderer
+from muster_controller.web.view import Actor, Asks, Renderer, Who
 from muster_models.errors import MusterError, RequestError
 
 Text = Annotated[str, Form(max_length=400)]
@@ -47,39 +48,41 @@ class PlanPages:
         self._renderer.check_right(request)
 
     def new(
-        self, request: Request, actor: Actor, version: Annotated[str, Query(max_length=200)] = ""
+        self, request: Request, who: Who, version: Annotated[str, Query(max_length=200)] = ""
     ) -> HTMLResponse:
         """The form of a plan, with what it would do."""
-        return self._form(request, actor, PlanForm({"version": version} if version else {}))
+        return self._form(request, who.name, PlanForm({"version": version} if version else {}))
 
-    def edit(self, request: Request, actor: Actor, number: int) -> HTMLResponse:
+    def edit(self, request: Request, who: Who, number: int) -> HTMLResponse:
         """The plan of a rollout that has not begun, as a form."""
         edited = rollout_edits.show_editable(self._context, number)
         form = PlanForm(file=edited.file, as_file=True).settled()
         values = {"seed": edited.seed, **form.values}
-        return self._form(request, actor, replace(form, as_file=False, values=values), edited=edited)
+        return self._form(request, who.name, replace(form, as_file=False, values=values), edited=edited)
 
-    async def preview(self, request: Request, actor: Actor) -> Response:
+    async def preview(self, request: Request, who: Who) -> Response:
         """What the form would do now: as parts of the page, or all of it where the button asks for it."""
         typed = dict(await request.form())
-        return await run_in_threadpool(self._preview, request, actor, typed)
+        return await run_in_threadpool(self._preview, request, who.name, typed)
 
-    async def start(self, request: Request, actor: Actor) -> Response:
+    async def start(self, request: Request, asks: Asks) -> Response:
         """Start a rollout, or show the form again with what stands in its way."""
         form = read_form(dict(await request.form()))
-        return await run_in_threadpool(self._start, request, actor, form)
+        return await run_in_threadpool(self._start, request, asks, form)
 
     async def keep(self, request: Request, actor: Actor, number: int) -> Response:
         """Give a rollout another plan, or show the form again with what stands in its way."""
         typed = dict(await request.form())
         return await run_in_threadpool(self._keep, request, actor, number, typed)
 
-    def _start(self, request: Request, actor: str, form: PlanForm) -> Response:
+    def _start(self, request: Request, asks: Asking, form: PlanForm) -> Response:
         try:
-            detail = rollouts.start_rollout(self._context, actor, form.request(), form.reason)
+            wanted = form.request()
+            actor = asks.about(versions.model_asked(self._context, wanted.version))
+            detail = rollouts.start_rollout(self._context, actor, wanted, form.reason)
         except MusterError as error:
             refused = replace(form, problem=str(error))
-            return self._form(request, actor, refused, status=status_of(error)[0])
+            return self._form(request, asks.person.name, refused, status=status_of(error)[0])
         return _back(detail.rollout.id)
 
     def _keep(self, request: Request, actor: str, number: int, typed: dict[str, Any]) -> Response:

@@ -1,6 +1,5 @@
 """One way to answer with a page, and one way to know that somebody is logged in."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
@@ -8,9 +7,10 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment
 
 from muster_controller.domain.people import Person
-from muster_controller.web.access import FormToken, refusal
+from muster_controller.service.context import Context
+from muster_controller.service.subjects import Asking
+from muster_controller.web.access import FormToken, ask
 from muster_controller.web.session import COOKIE, Sessions
-from muster_models.errors import ForbiddenError
 
 TITLES = {400: "Not understood", 403: "Not allowed", 404: "Not found", 409: "Not now", 422: "Refused"}
 
@@ -21,20 +21,28 @@ def person_of(request: Request) -> Person:
     return person
 
 
+def asking_of(request: Request) -> Asking:
+    """Return who sent a form, where ``check_right`` came first."""
+    asking: Asking = request.state.asking
+    return asking
+
+
 def _name_of(request: Request) -> str:
-    return person_of(request).name
+    return asking_of(request).actor()
 
 
 Who = Annotated[Person, Depends(person_of)]
-Actor = Annotated[str, Depends(_name_of)]  # as the audit trail names who is logged in
+Asks = Annotated[Asking, Depends(asking_of)]  # where only the form's fields say which model it is about
+Actor = Annotated[str, Depends(_name_of)]  # as the audit trail names who sent a form
 
 
 class Renderer:
     """Renders templates for whoever is logged in."""
 
-    def __init__(self, environment: Environment, sessions: Sessions, clock: Callable[[], float]) -> None:
+    def __init__(self, environment: Environment, sessions: Sessions, context: Context) -> None:
         self._environment = environment
-        self._clock = clock
+        self._context = context
+        self._clock = context.clock
         self.sessions = sessions
 
     def require_session(self, request: Request) -> None:
@@ -48,10 +56,8 @@ class Renderer:
         self.sessions.check_form(request.cookies.get(COOKIE, ""), token)
 
     def check_right(self, request: Request) -> None:
-        """Refuse a form that takes a role the person does not have."""
-        said = refusal(person_of(request), request.url.path)
-        if said:
-            raise ForbiddenError(said)
+        """Refuse a form that takes a role the person does not have, or not for this model."""
+        request.state.asking = ask(self._context, person_of(request), request.scope["path"])
 
     def _reader(self, request: Request) -> Person | None:
         return self.sessions.person(request.cookies.get(COOKIE, ""), self._clock())
@@ -63,7 +69,7 @@ class Renderer:
         cookie = request.cookies.get(COOKIE, "")
         shared = {
             "section": section,
-            "form_token": FormToken(self.sessions.form_token(cookie), self._reader(request)),
+            "form_token": FormToken(self.sessions.form_token(cookie), self._reader(request), self._context),
             "address": list(request.query_params.multi_items()),
         }
         text = self._environment.get_template(template).render(shared | values)

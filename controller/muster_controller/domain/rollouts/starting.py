@@ -77,12 +77,16 @@ def edit(plan: Plan, state: State, event: Edit) -> Decision:
 
 
 def disown(plan: Plan, state: State, event: Disown) -> Decision:
-    """Let approvals count no more whose giver was revoked or lost the role in which they were given.
+    """Let approvals count no more whose giver was revoked, or lost the model or the role they were given in.
 
     A rollout that runs goes on: it was approved when it began. An order to promote it, and a start that is
     still to come, need others then.
     """
-    held = tuple(disowned(one, event.roles) if one.person == event.person else one for one in state.approvals)
+    elsewhere = () if event.models is None or plan.model in event.models else event.models
+    held = tuple(
+        disowned(one, event.roles, elsewhere=elsewhere) if one.person == event.person else one
+        for one in state.approvals
+    )
     if held == state.approvals:
         return Decision(state)
     now = max(state.at, event.now)

@@ -204,11 +204,13 @@ class Disown:
 
     Attributes:
         roles: That the person has from now on; none after they were revoked.
+        models: That the roles are for; None for all.
     """
 
     person: str
     roles: tuple[str, ...]
     now: float
+    models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

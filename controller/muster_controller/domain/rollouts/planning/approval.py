@@ -108,14 +108,20 @@ def why_void(policy: Approval, one: Given, *, digest: str, barred: Collection[st
     return ""
 
 
-def disowned(one: Given, roles: Collection[str]) -> Given:
+def disowned(one: Given, roles: Collection[str], *, elsewhere: Collection[str] = ()) -> Given:
     """Return an approval as it stands once its giver holds ``roles``: void without the one it was given in.
 
     For good: whoever is given the role again looks again.
+
+    Args:
+        one: Given before.
+        roles: Of its giver; none after they were revoked.
+        elsewhere: The models that the roles are for, where the one that was approved is not among them.
     """
-    if one.void or one.role in roles:
+    if one.void or (one.role in roles and not elsewhere):
         return one
-    now = f"is {' and '.join(roles)} since" if roles else "was revoked since"
+    where = f" of {' and '.join(elsewhere)}" if elsewhere else ""
+    now = f"is {' and '.join(roles)}{where} since" if roles else "was revoked since"
     return replace(one, void=f"{one.person}, who approved as {one.role}, {now}")
 
 
