@@ -44,7 +44,7 @@ BUDGET = 0.01  # of false stops, as the plans have it
 LEAST_CAUGHT = 0.95
 # Fewer fleets where one takes long.
 BAD_SEEDS = 80  # a share near 1 takes fewer to be known than one near 0
-SEEDS_OF_SIZE = {20: 30, 100: 30, 1000: 12, 10_000: 3}  # a seed of the last two takes 8 and 18 s of CPU
+SEEDS_OF_SIZE = {20: 30, 100: 30, 1000: 40, 10_000: 20}  # a seed of the last two takes 8 and 18 s of CPU
 MARGIN_SEEDS = 20
 LIMIT_SEEDS = 40
 STANDARD = "+0.25 sd, margin 0.1"
