@@ -1,5 +1,6 @@
 """A whole agent under a service manager: it says that it is up, that it lives, and that it goes down."""
 
+import itertools
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from support import agent_site
 from support.agent_site import AgentSite
 
 LIMIT = 0.4  # seconds
+SIGNS = 10  # as many as a loop that goes on gives within some seconds
 
 
 @pytest.fixture
@@ -62,22 +64,20 @@ def test_the_signs_of_life_end_when_the_loop_stands_still_and_begin_again_with_i
 
             agent._course.tick = stand_still  # type: ignore[method-assign]  # as a disk that hangs does
             assert stalled.wait(30)
-            manager.settimeout(0.0)
-            while heard(manager):
-                pass  # what was sent until then
             manager.settimeout(3 * LIMIT)
-            silent = heard(manager) is None
+            # What was sent until then, or was about to be, is still heard.
+            late = list(itertools.takewhile(bool, (heard(manager) for _ in range(SIGNS))))
             goes_on.set()
             manager.settimeout(30)
             after = heard(manager)
 
     assert set(before[1:]) == {"WATCHDOG=1"}
-    assert silent
+    assert len(late) < SIGNS
     assert after == "WATCHDOG=1"
 
 
 def heard(manager: socket.socket) -> str | None:
     try:
         return manager.recv(100).decode()
-    except (TimeoutError, BlockingIOError):
+    except TimeoutError:
         return None
