@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from muster_agent import sandbox
-from muster_agent.config import Folder, load_settings
+from muster_agent.config import DAY_SECONDS, Folder, load_settings
 from muster_agent.control import controls
 from muster_agent.disk import RealDisk
 from muster_agent.enroll import renew
@@ -63,7 +63,8 @@ from muster_models.wire import Health, Hello, ModelReport
 Array = NDArray[np.generic]
 log = logging.getLogger(__name__)
 
-STOP_SECONDS, ORDER_SECONDS, DAY_SECONDS = 5.0, 10.0, 86_400.0
+STOP_SECONDS = 5.0
+ORDER_SECONDS = 10.0
 
 
 class Agent:
@@ -430,9 +431,8 @@ class Agent:
         self._loop.post(model, failed)
 
     def _shadow_failed(self, model: str, digest: str, reason: Reason, detail: str) -> None:
-        self._loop.post(
-            model, ShadowFailed(digest=digest, reason=reason, detail=detail, now=time.monotonic())
-        )
+        failed = ShadowFailed(digest=digest, reason=reason, detail=detail, now=time.monotonic())
+        self._loop.post(model, failed)
 
     def _worker_restarted(self, model: str, digest: str, reason: Reason, detail: str) -> None:
         self._notices.tell_rarely(Notice("crashed", model, digest, reason, f"{detail}; it was started again"))

@@ -13,6 +13,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Positive = Annotated[float, Meta(gt=0)]
 Host = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:%-]{1,253}\Z")]
 Url = Annotated[str, Meta(pattern=r"^https?://[A-Za-z0-9._:%\[\]-]{1,253}(/[A-Za-z0-9._~%/-]{0,400})?\Z")]
+DAY_SECONDS = 86_400.0  # what settings in days are counted in
 
 
 class Broker(Struct, frozen=True, forbid_unknown_fields=True):

@@ -342,7 +342,8 @@ def test_a_rollout_is_planned_started_and_steered(office: Office, published: Cli
     paused = published.post(f"/rollouts/{number}/pause", {"reason": "lunch"})
     assert paused["rollout"]["phase"] == "paused"
     assert published.post(f"/rollouts/{number}/abort", {"mode": "keep"})["rollout"]["phase"] == "aborted"
-    assert published.refusal("POST", f"/rollouts/{number}/promote", json={}, status=409)["message"]
+    late = {"reason": "lunch is over"}
+    assert published.refusal("POST", f"/rollouts/{number}/promote", json=late, status=409)["message"]
 
 
 def test_drift_is_shown_for_who_is_asked_for(office: Office, published: Client) -> None:

@@ -187,7 +187,7 @@ def test_a_rollout_is_paused_resumed_and_aborted(office: Office) -> None:
 
 def test_nobody_promotes_against_the_evidence_without_saying_why(office: Office) -> None:
     number = start(office)
-    with pytest.raises(ConflictError, match="say why: a promotion by order"):
+    with pytest.raises(RequestError, match="say why: a promotion by order"):
         rollouts.promote(office.context, OPERATOR, number, " ")
 
     assert "rollout.promote" not in str(history.list_audit(office.context, AuditFilter()).items)

@@ -66,14 +66,11 @@ class Stored:
             <= most
         )
         self.without = () if is_whole else tuple(sorted(OF_EVERYBODY))
-        is_told = any(entry.kind == "cast" for entry in state.ledger.journal[:1])
         self.inputs = Inputs(
             windows=self._facts(self._every() if is_whole else self._of_witnesses(most)),
             started=state.started_at,
             labels=self._labels(),
             reliability=observed.reliability(session, plan) if plan.margins.estimate is not None else {},
-            # Before the journal said who was compared: those who are, and were from the beginning.
-            arms={} if is_told else {n: state.members[n].arm for n in state.witnesses if n in state.members},
         )
 
     @property

@@ -158,10 +158,11 @@ def promote(context: Context, actor: str, number: int, reason: str = "") -> Roll
 
     Raises:
         NotFoundError: No such rollout.
-        ConflictError: It does not fit the state, or nobody says why.
+        RequestError: Nobody says why.
+        ConflictError: It does not fit the state.
     """
     if not reason.strip():
-        raise ConflictError("say why: a promotion by order, against the evidence, needs a reason")
+        raise RequestError("say why: a promotion by order, against the evidence, needs a reason")
     event = rollout.Promote(actor, reason, context.clock())
     return steer(context, number, event, deed=Deed(actor, "rollout.promote", subject_of(number), reason))
 

@@ -33,14 +33,12 @@ class Inputs:
         windows, labels: With their numbers, in order; those that a rollout ignores may be left out.
         started: When the rollout began, Unix seconds.
         reliability: By version, where the plan asks for an estimate.
-        arms: Of the witnesses, where the journal begins before it said who is compared.
     """
 
     windows: Numbered
     started: float
     labels: NumberedLabels = ()
     reliability: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
-    arms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class _Past:
         self.ledger = Ledger()
         self.stages = 0
         self._plan, self._inputs = plan, inputs
-        self._arms = dict(inputs.arms)
+        self._arms: dict[str, int] = {}
         self._windows, self._labels = _Feed(inputs.windows), _Feed(inputs.labels)
 
     def do(self, entry: Entry) -> None:
